@@ -1,0 +1,22 @@
+# Build: wheels of the project and of what it needs, at the pinned versions.
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md ./
+COPY gateway gateway
+COPY routing routing
+COPY endpoints endpoints
+COPY bench bench
+RUN python -m venv /opt/inferway \
+ && /opt/inferway/bin/pip install --no-cache-dir --constraint constraints.txt .
+
+# Run: the interpreter and that environment, nothing else.
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --no-create-home inferway
+COPY --from=build /opt/inferway /opt/inferway
+ENV PATH=/opt/inferway/bin:$PATH PYTHONUNBUFFERED=1
+USER 10001
+EXPOSE 8080 9090
+HEALTHCHECK --interval=5s --timeout=2s --start-period=10s CMD \
+  ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9090/healthz', timeout=1)"]
+ENTRYPOINT ["inferway"]
+CMD ["serve", "--config", "/etc/inferway/inferway.yaml"]

@@ -1,0 +1,1 @@
+"""Simulated model servers: real sockets and a real batching and cache model, invented text."""

@@ -1,0 +1,1 @@
+"""The simulated engine: continuous batching over a block prefix cache, without sockets."""

@@ -1,0 +1,48 @@
+"""Many simulated servers in one process, on one event loop."""
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from msgspec import structs
+
+from bench.fleet.server import SimulatedServer
+from bench.fleet.settings import ServerSettings
+
+
+class EmbeddedFleet:
+    """``count`` equal servers called sim-0, sim-1, ..., listening inside the context.
+
+    With ``port`` they take it and the following ones, otherwise free ones. All of them answer
+    a prompt alike, but jitter and faults are each one's own.
+    """
+
+    def __init__(self, settings: ServerSettings, count: int, port: int = 0) -> None:
+        self.servers = [
+            SimulatedServer(
+                structs.replace(settings, name=f"sim-{index}"),
+                port + index if port else 0,
+            )
+            for index in range(count)
+        ]
+        self._stack = AsyncExitStack()
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where the servers listen, in order."""
+        return tuple(server.url for server in self.servers)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for server in self.servers:
+                await stack.enter_async_context(server)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()

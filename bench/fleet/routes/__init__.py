@@ -1,0 +1,1 @@
+"""What a simulated server answers: one module an API family."""

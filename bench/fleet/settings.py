@@ -1,0 +1,157 @@
+"""What a simulated server is told: its model, its size, how fast it is and how it fails.
+
+Values are checked where they are converted (`msgspec.convert` or JSON decoding), which is how
+the command line and ``/admin/config`` make them; keyword construction in code is trusted.
+"""
+
+from enum import Enum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from xxhash import xxh3_64_intdigest
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Meta(ge=0.0)]
+Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(min_length=1)]
+
+DEFAULT_MODEL = "sim-8b"
+MAX_MODEL_LEN = 131_072
+"""The longest context a server offers when its cache has room for it."""
+
+
+class Timing(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long one engine step takes, in seconds.
+
+    ``step_base + prefill_token * p + prefill_context * c + decode_sequence * d +
+    decode_context * k`` with p prefill tokens, c the sum of each of them times its context
+    length, d sequences that decode and k the context tokens they read.
+    """
+
+    step_base: Seconds
+    prefill_token: Seconds
+    decode_sequence: Seconds
+    prefill_context: Seconds = 0.0
+    decode_context: Seconds = 0.0
+
+
+PRESETS: dict[str, Timing] = {
+    "8b-h100": Timing(step_base=0.012, prefill_token=0.000_15, decode_sequence=0.000_04),
+    "8b-l40s": Timing(step_base=0.028, prefill_token=0.000_6, decode_sequence=0.000_1),
+    "70b-h100x8": Timing(step_base=0.022, prefill_token=0.000_5, decode_sequence=0.000_06),
+    "70b-h100x4": Timing(
+        step_base=0.014,
+        prefill_token=0.000_07,
+        decode_sequence=0.000_06,
+        prefill_context=1.3e-9,
+        decode_context=35e-9,
+    ),
+}
+"""Known hardware. The first three follow the latencies published with llm-d-inference-sim
+(batch 1, FP16: time to first token of 256 tokens, inter-token latency, prefill per token); the
+last, which also knows the price of attention, is a roofline of a 70B model on four GPUs."""
+
+
+class Mode(Enum):
+    """Where the text of an answer comes from."""
+
+    RANDOM = "random"
+    """Pseudo-random words, the same for the same prompt and seed."""
+    ECHO = "echo"
+    """The prompt, or a chat's last message."""
+
+
+class StreamFault(Enum):
+    """What goes wrong in the middle of a stream."""
+
+    RESET = "reset"
+    """The connection is reset."""
+    STALL = "stall"
+    """Nothing more comes, and the connection stays open."""
+    ERROR = "error"
+    """An error event inside the stream, then its regular end."""
+
+
+class ErrorKind(Enum):
+    """Errors that can be injected, as real servers and the proxies before them give them."""
+
+    RATE_LIMIT = "rate_limit"
+    INVALID_API_KEY = "invalid_api_key"
+    CONTEXT_LENGTH = "context_length"
+    SERVER_ERROR = "server_error"
+    INVALID_REQUEST = "invalid_request"
+    MODEL_NOT_FOUND = "model_not_found"
+
+
+class Faults(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which share of inference requests fails, and how.
+
+    ``errors`` gives a probability a kind; ``reset_rate`` is the share of requests whose
+    connection is reset before any answer; ``stream_fault_rate`` the share of streams that
+    suffer ``stream_fault`` after ``stream_fault_after`` tokens. They are drawn in the order
+    errors, reset, stream fault, and at most one strikes a request.
+    """
+
+    errors: dict[ErrorKind, Share] = {}
+    reset_rate: Share = 0.0
+    stream_fault_rate: Share = 0.0
+    stream_fault: StreamFault = StreamFault.RESET
+    stream_fault_after: Annotated[int, Meta(ge=0)] = 1
+
+
+class Behaviour(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may change while a server runs (``/admin/config``).
+
+    ``time_scale`` multiplies the time of every step: 0.1 is ten times faster. ``time_factor_under_load``
+    is the factor on a step's time when all sequence slots are taken, growing linearly from 1
+    with one sequence. ``jitter`` is the standard deviation of a step's time as a share of it.
+    """
+
+    timing: Timing = PRESETS["8b-h100"]
+    time_scale: Annotated[float, Meta(gt=0.0)] = 1.0
+    time_factor_under_load: Annotated[float, Meta(ge=1.0)] = 1.0
+    jitter: Annotated[float, Meta(ge=0.0, le=0.3)] = 0.0
+    faults: Faults = Faults()
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """One simulated server.
+
+    ``cache_tokens`` is the KV cache's size and ``block_size`` that of a block, in tokens;
+    ``max_batched_tokens`` is the token budget of a step and ``max_num_seqs`` the most sequences
+    that run at once. ``max_waiting`` (None: no limit, as in vLLM) bounds the waiting queue: what
+    would exceed it gets 429. ``startup_seconds`` is how long the server answers 503 at first.
+    ``name`` adds the headers x-inference-pod and x-inference-port to every response.
+    """
+
+    model: Name = DEFAULT_MODEL
+    adapters: tuple[Name, ...] = ()
+    name: Name | None = None
+    seed: Annotated[int, Meta(ge=0)] = 0
+    mode: Mode = Mode.RANDOM
+    block_size: Annotated[int, Meta(ge=1, le=1024)] = 16
+    cache_tokens: Count = 131_072
+    max_model_len: Count = MAX_MODEL_LEN
+    max_num_seqs: Count = 256
+    max_batched_tokens: Count = 2048
+    max_loras: Count = 4
+    max_waiting: Annotated[int, Meta(ge=0)] | None = None
+    startup_seconds: Seconds = 0.0
+    embedding_dimensions: Count = 384
+    max_body_bytes: Count = 64 * 1024 * 1024
+    behaviour: Behaviour = Behaviour()
+
+    @property
+    def cache_blocks(self) -> int:
+        """How many blocks the cache has; at least one."""
+        return max(self.cache_tokens // self.block_size, 1)
+
+    @property
+    def context_length(self) -> int:
+        """The longest prompt and answer together, in tokens: what the cache can hold at once."""
+        return min(self.max_model_len, self.cache_blocks * self.block_size)
+
+    @property
+    def private_seed(self) -> int:
+        """A seed of this server's own: equal servers answer alike, but don't stumble in step."""
+        return xxh3_64_intdigest((self.name or "").encode(), seed=self.seed)

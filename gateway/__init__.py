@@ -1,0 +1,1 @@
+"""What clients, Envoy and operators talk to: the only package whose sockets face them."""

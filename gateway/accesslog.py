@@ -1,0 +1,169 @@
+"""One line a request, written without ever holding up the event loop.
+
+`AccessLog.write` encodes the line and appends it to a queue, a few microseconds. A thread
+takes everything queued ten times a second and writes it at once, so that a slow terminal,
+pipe or disk delays that thread only. (A pipe can't simply be made non-blocking: the flag
+would hold for every process that shares it.) The queue is bounded: when the reader falls
+behind by `MAX_LINES`, further lines are dropped, counted, and the count is logged.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from gateway.record import RequestRecord
+
+MAX_LINES = 20_000
+"""Lines waiting to be written; at about 600 bytes each, 12 MB."""
+LONGEST_TEXT = 256
+"""Characters of what clients choose freely (path, model, request id) in a line."""
+_FLUSH_SECONDS = 0.1
+_CLOSE_SECONDS = 2.0
+
+LineFormat: TypeAlias = Callable[[RequestRecord, float], bytes]
+"""A record and the time at which it ended (Unix time in seconds) -> its line."""
+
+_log = logging.getLogger("inferway.access")
+
+
+class AccessLog:
+    """Writes requests to a file descriptor, in the format ``json`` or ``console``.
+
+    A JSON line has every field of `RequestRecord` but ``started``, and ``ts`` (RFC 3339, when
+    the request ended); what is not known is null. A console line has what matters most.
+    """
+
+    def __init__(self, line_format: Literal["console", "json"], fd: int = 1) -> None:
+        self.dropped = 0
+        """Lines that could not be written."""
+        self._line: LineFormat = json_line if line_format == "json" else console_line
+        self._fd = fd
+        self._lines: deque[bytes] = deque()
+        self._waiting = threading.Event()  # there are lines, or it is time to go
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
+        self._thread.start()
+
+    def write(self, record: RequestRecord) -> None:
+        """Queue the line of a finished request."""
+        lines = self._lines
+        if len(lines) >= MAX_LINES:
+            self.dropped += 1
+            return
+        lines.append(self._line(record, time.time()))
+        if not self._waiting.is_set():
+            self._waiting.set()
+
+    def close(self) -> None:
+        """Write what is queued, for at most two seconds: nobody may be reading."""
+        self._closing.set()
+        self._waiting.set()
+        self._thread.join(_CLOSE_SECONDS)
+        if self._thread.is_alive():
+            _log.warning("the access log can't be written", extra={"lines": len(self._lines)})
+
+    def _run(self) -> None:
+        told = 0
+        while not self._closing.is_set() or self._lines:
+            self._waiting.wait()
+            self._closing.wait(_FLUSH_SECONDS)
+            self._waiting.clear()
+            self._flush()
+            if self.dropped > told:
+                _log.warning("access lines dropped", extra={"lines": self.dropped - told})
+                told = self.dropped
+
+    def _flush(self) -> None:
+        # The only consumer: what is counted now is there to be taken.
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        data = memoryview(b"".join(lines))
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:  # the reader is gone, the disk is full: serving goes on
+            self.dropped += len(lines)
+
+
+def json_line(record: RequestRecord, now: float) -> bytes:
+    """A record as one JSON object and a newline; ``now`` is Unix time in seconds."""
+    return _encode(
+        {
+            "ts": datetime.fromtimestamp(now, UTC),
+            "event": "request",
+            "request_id": record.request_id[:LONGEST_TEXT],
+            "client": record.client,
+            "method": record.method,
+            "path": record.path[:LONGEST_TEXT],
+            "api": record.api,
+            "model": record.model[:LONGEST_TEXT],
+            "streamed": record.streamed,
+            "status": record.status,
+            "reason": record.reason,
+            "endpoint": record.endpoint,
+            "attempts": record.attempts,
+            "retries": record.retries,
+            "failed_endpoints": record.failed_endpoints,
+            "bytes_in": record.bytes_in,
+            "bytes_out": record.bytes_out,
+            "ttft": _microseconds(record.ttft),
+            "duration": _microseconds(record.duration),
+            "output_events": record.output_events,
+            "inter_token": _microseconds(record.inter_token),
+            "decision_seconds": _microseconds(record.decision_seconds),
+            "prompt_tokens": record.prompt_tokens,
+            "cached_tokens": record.cached_tokens,
+            "completion_tokens": record.completion_tokens,
+            "predicted_cached_tokens": record.predicted_cached_tokens,
+            "predicted_ttft": _microseconds(record.predicted_ttft),
+        }
+    )
+
+
+def console_line(record: RequestRecord, now: float) -> bytes:
+    """A record as one line for people, with what is known of it."""
+    parts = [
+        time.strftime("%H:%M:%S", time.localtime(now)),
+        f"{record.status or '-'}",
+        _safe(record.method),
+        _safe(record.path),
+        f"{record.duration * 1000:.1f}ms",
+    ]
+    if record.model:
+        parts.append(f"model={_safe(record.model)}")
+    if record.endpoint:
+        parts.append(f"endpoint={_safe(record.endpoint)}")
+    if record.ttft is not None:
+        parts.append(f"ttft={record.ttft * 1000:.1f}ms")
+    if record.prompt_tokens is not None:
+        cached = "?" if record.cached_tokens is None else record.cached_tokens
+        parts.append(f"prompt={record.prompt_tokens} cached={cached}")
+    if record.completion_tokens is not None:
+        parts.append(f"output={record.completion_tokens}")
+    if record.retries:
+        parts.append(f"retries={','.join(record.retries)}")
+    if record.reason:
+        parts.append(f"reason={record.reason}")
+    parts.append(f"id={_safe(record.request_id)}\n")
+    return " ".join(parts).encode()
+
+
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
+
+
+def _microseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
+
+
+def _safe(text: str) -> str:
+    """Text of a client's, unable to forge a line, a field or a terminal's escape sequence."""
+    text = text[:LONGEST_TEXT]
+    if text.isprintable() and " " not in text:
+        return text
+    return ascii(text).replace(" ", "\\x20")

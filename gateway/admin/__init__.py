@@ -1,0 +1,1 @@
+"""What operators see, on a port of its own: metrics, health, and views into the brain."""

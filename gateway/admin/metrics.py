@@ -1,0 +1,275 @@
+"""What `/metrics` tells: the books of telemetry, brain and fleet as Prometheus families.
+
+Nothing is kept here: each family is made when asked for, from plain numbers that the hot path
+keeps anyway. docs/metrics.md has one line for each metric.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from gateway.telemetry import CachedTokens, EndpointTelemetry, Histogram, ModelTelemetry, Telemetry
+from routing.fleet import EndpointState, Fleet, Health
+from routing.prefix.index import PrefixIndex
+
+_UNTOUCHED = EndpointTelemetry()
+
+
+class RequestMetrics(Collector):
+    """What became of requests, apart by model."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+
+    def collect(self) -> Iterator[Metric]:
+        """The families; each is complete when it is given."""
+        telemetry = self._telemetry
+        yield self._requests()
+        yield _by_reason(
+            "inferway_errors", "Requests that did not go well, by reason.", telemetry.errors
+        )
+        yield _by_reason(
+            "inferway_retries", "Failed attempts that another one followed.", telemetry.retries
+        )
+        yield GaugeMetricFamily(
+            "inferway_in_flight_requests",
+            "Requests that clients wait for now.",
+            value=telemetry.in_flight,
+        )
+        yield self._histogram(
+            "inferway_time_to_first_token_seconds",
+            "From a streamed request's first byte to the first piece of its answer.",
+            lambda model: model.first_token_seconds,
+        )
+        yield self._histogram(
+            "inferway_inter_token_seconds",
+            "Mean time between a request's stream events, one value a request.",
+            lambda model: model.inter_token_seconds,
+        )
+        yield self._histogram(
+            "inferway_request_seconds",
+            "Whole duration of the requests that an endpoint answered well.",
+            lambda model: model.request_seconds,
+        )
+        yield self._decisions()
+        yield self._tokens(
+            "inferway_prompt_tokens",
+            "Prompt tokens, as engines reported them.",
+            lambda model: model.prompt_tokens,
+        )
+        yield self._tokens(
+            "inferway_completion_tokens",
+            "Produced tokens, as engines reported them.",
+            lambda model: model.completion_tokens,
+        )
+        yield self._by_source(
+            "inferway_prefix_cached_tokens",
+            "Prompt tokens that were in the endpoint's cache, as the source has it.",
+            lambda tokens: tokens.cached,
+        )
+        yield self._by_source(
+            "inferway_prefix_queried_tokens",
+            "Prompt tokens of the requests that the source said something about.",
+            lambda tokens: tokens.queried,
+        )
+        yield self._hit_ratio()
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            "inferway_requests", "Finished requests.", labels=("api", "model", "status")
+        )
+        for name, model in self._telemetry.models.items():
+            for (api, status), count in model.requests.items():
+                family.add_metric((api, name, str(status)), count)
+        return family
+
+    def _histogram(self, name: str, text: str, of: Callable[[ModelTelemetry], Histogram]) -> Metric:
+        family = HistogramMetricFamily(name, text, labels=("model",))
+        for label, model in self._telemetry.models.items():
+            histogram = of(model)
+            if any(histogram.counts):
+                family.add_metric((label,), _buckets(histogram), histogram.sum)
+        return family
+
+    def _decisions(self) -> Metric:
+        histogram = self._telemetry.decision_seconds
+        family = HistogramMetricFamily(
+            "inferway_decision_seconds", "What choosing an endpoint took.", labels=()
+        )
+        family.add_metric((), _buckets(histogram), histogram.sum)
+        return family
+
+    def _tokens(self, name: str, text: str, of: Callable[[ModelTelemetry], int]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=("model",))
+        for label, model in self._telemetry.models.items():
+            family.add_metric((label,), of(model))
+        return family
+
+    def _by_source(self, name: str, text: str, of: Callable[[CachedTokens], float]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=("model", "source"))
+        for label, model in self._telemetry.models.items():
+            family.add_metric((label, "predicted"), of(model.predicted))
+            family.add_metric((label, "reported"), of(model.reported))
+        return family
+
+    def _hit_ratio(self) -> Metric:
+        family = GaugeMetricFamily(
+            "inferway_prefix_hit_ratio",
+            "Share of prompt tokens that were cached, since the start; absent without any.",
+            labels=("source",),
+        )
+        models = self._telemetry.models.values()
+        _add_ratio(family, "predicted", [model.predicted for model in models])
+        _add_ratio(family, "reported", [model.reported for model in models])
+        return family
+
+
+class PrefixMetrics(Collector):
+    """The size of the prefix index."""
+
+    def __init__(self, prefix: PrefixIndex) -> None:
+        self._prefix = prefix
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        prefix = self._prefix
+        yield GaugeMetricFamily(
+            "inferway_prefix_index_bytes", "Memory of the prefix index.", value=prefix.bytes_used
+        )
+        yield GaugeMetricFamily(
+            "inferway_prefix_index_blocks", "Distinct blocks in the index.", value=len(prefix)
+        )
+        yield GaugeMetricFamily(
+            "inferway_prefix_index_budget_bytes",
+            "What the index may use.",
+            value=prefix.byte_budget,
+        )
+
+
+class EndpointMetrics(Collector):
+    """What the brain knows about each endpoint; what an engine does not tell is absent."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        prefix: PrefixIndex,
+        telemetry: Telemetry,
+        now: Callable[[], float],
+    ) -> None:
+        self._fleet = fleet
+        self._prefix = prefix
+        self._telemetry = telemetry
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """The families; each is complete when it is given, so the fleet may change between."""
+        # The one place that sees both: counters of endpoints that left go with them.
+        self._telemetry.keep_endpoints(state.name for state in self._fleet)
+        for name, text, value in self._gauges():
+            family = GaugeMetricFamily(f"inferway_endpoint_{name}", text, labels=("endpoint",))
+            for state in self._fleet:
+                measured = value(state)
+                if measured is not None:
+                    family.add_metric((state.name,), measured)
+            yield family
+        yield self._counter(
+            "requests", "Finished requests that it was the last to be sent.", _requests
+        )
+        yield self._counter(
+            "failures", "Attempts that failed there, also those made good elsewhere.", _failures
+        )
+
+    def _gauges(self) -> tuple[tuple[str, str, Callable[[EndpointState], float | None]], ...]:
+        now, prefix = self._now, self._prefix
+        return (
+            (
+                "healthy",
+                "1 when it may be chosen, 0 when not.",
+                lambda state: float(state.health is Health.HEALTHY),
+            ),
+            (
+                "in_flight_requests",
+                "Requests of this gateway there now.",
+                lambda state: state.ledger.requests,
+            ),
+            (
+                "queued_prefill_tokens",
+                "Uncached prompt tokens sent there and believed not to be computed yet.",
+                lambda state: state.ledger.queued_prefill_tokens(now(), state.timing.prefill_rate),
+            ),
+            (
+                "running",
+                "Requests that the engine says it runs, whoever sent them.",
+                lambda state: state.load.running if state.load else None,
+            ),
+            (
+                "waiting",
+                "Requests that the engine says are queued.",
+                lambda state: state.load.waiting if state.load else None,
+            ),
+            (
+                "kv_usage",
+                "Share of the KV cache that live requests hold, 0 to 1.",
+                lambda state: state.load.kv_usage if state.load else None,
+            ),
+            (
+                "load_age_seconds",
+                "Age of the engine's own numbers.",
+                lambda state: state.load.age(now()) if state.load else None,
+            ),
+            (
+                "prefill_tokens_per_second",
+                "Prefill speed, as learned.",
+                lambda state: state.timing.prefill_rate,
+            ),
+            (
+                "prefix_blocks",
+                "Blocks that the index believes to be in its cache.",
+                lambda state: prefix.blocks(state.name),
+            ),
+        )
+
+    def _counter(self, name: str, text: str, of: Callable[[EndpointTelemetry], int]) -> Metric:
+        family = CounterMetricFamily(f"inferway_endpoint_{name}", text, labels=("endpoint",))
+        for state in self._fleet:
+            family.add_metric(
+                (state.name,), of(self._telemetry.endpoints.get(state.name, _UNTOUCHED))
+            )
+        return family
+
+
+def _requests(endpoint: EndpointTelemetry) -> int:
+    return endpoint.requests
+
+
+def _failures(endpoint: EndpointTelemetry) -> int:
+    return endpoint.failures
+
+
+def _by_reason(name: str, text: str, counts: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=("reason",))
+    for reason, count in counts.items():
+        family.add_metric((reason,), count)
+    return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """The cumulative counts that Prometheus wants, by upper bound as text."""
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    bounds = (*map(str, histogram.bounds), "+Inf")
+    for bound, count in zip(bounds, histogram.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets
+
+
+def _add_ratio(family: GaugeMetricFamily, source: str, tokens: Iterable[CachedTokens]) -> None:
+    cached = queried = 0.0
+    for share in tokens:
+        cached += share.cached
+        queried += share.queried
+    if queried:
+        family.add_metric((source,), cached / queried)

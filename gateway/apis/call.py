@@ -1,0 +1,80 @@
+"""The contract between an API family and the rest of the gateway."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from routing.request import Chain
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the gateway needs to know of one request body; the body itself stays untouched.
+
+    ``model`` is None only for passthrough calls that name none (a GET, say): those go to
+    any endpoint. ``chains``, ``prompt_tokens`` and ``exact_tokens``: see `routing.request.Request`.
+    """
+
+    model: str | None
+    streamed: bool = False
+    chains: tuple[Chain, ...] = ()
+    prompt_tokens: float = 0.0
+    exact_tokens: bool = False
+    max_output_tokens: int | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts an engine reported; None: not reported (not zero)."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class ApiError(Exception):
+    """An error a client is to see, before it has the shape of an API.
+
+    ``reason`` is the short stable word that metrics and logs use (``unknown_model``,
+    ``no_endpoint``, ``invalid_json``, ...); ``param`` names the offending field.
+    ``retry_after`` (seconds) becomes the Retry-After header, ``allow`` (methods) the Allow
+    header that a 405 must have (RFC 9110 section 15.5.6).
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+        allow: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.allow = allow
+
+
+class Api(Protocol):
+    """One API operation of one family: how to read its body and how its errors look."""
+
+    @property
+    def name(self) -> str:
+        """The operation's name in metrics and logs, for example ``chat``."""
+
+    def read(self, body: bytes) -> Call:
+        """Look at a request body once; raise `ApiError` (400) for one that can't be served."""
+
+    def error_body(self, error: ApiError) -> bytes:
+        """The JSON body of an error response."""
+
+    def stream_error(self, error: ApiError) -> bytes:
+        """The server-sent events that end an already started stream honestly."""
+
+    def usage(self, tail: bytes) -> Usage | None:
+        """Token counts from the last bytes of a response, or None when they hold none."""

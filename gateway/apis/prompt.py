@@ -1,0 +1,136 @@
+"""What a prompt is for hashing: one canonical byte string with everything the KV cache sees.
+
+The string is a sequence of *fields*, each a mark, a tag and a value::
+
+    text    FF tag  UTF-8, up to the next mark or the end
+    raw     FF tag  length (8 bytes, little-endian)  JSON exactly as the client wrote it
+    media   FF tag  digest (16 bytes), repeated to fill MEDIA_TOKENS * 4 bytes
+    mark    FF tag
+
+The byte FF occurs in no UTF-8 text, and the other values have a known length, so a string can
+be read back in one way only: two different prompts never give equal bytes. Text comes without
+its length, so that two prompts that begin with the same text also begin with the same bytes,
+wherever in a message they part; and nothing closes a message or a conversation, so that a
+growing conversation's earlier turns are a prefix of the later ones.
+
+Text is compared by meaning: JSON whitespace, key order and string escapes of the body make no
+difference. Raw values (tools, tool calls, template arguments) are compared by their bytes: a
+client sends the same tools in the same bytes every time, and decoding them would cost more
+than it finds.
+"""
+
+from typing import Final
+
+from msgspec import Raw
+from xxhash import xxh3_128_digest
+
+from routing.prefix.chain import text_chain
+from routing.request import Chain
+
+BYTES_PER_TOKEN = 4
+"""Nominal length of a token of text; the router corrects it by what engines report."""
+
+MEDIA_TOKENS = 1024
+"""Nominal length of an image, a sound or a video, in tokens: engines turn one into a few
+hundred to a few thousand, which only they know. Its digest is repeated over as many bytes, so
+that blocks and tokens of a prompt stay in proportion."""
+
+ABSENT: Final = Raw()
+"""Default of raw fields in the structs that bodies are decoded into."""
+
+_DIGEST_BYTES = 16
+_MEDIA_REPEATS = MEDIA_TOKENS * BYTES_PER_TOKEN // _DIGEST_BYTES
+
+
+class Tag:
+    """The two bytes that begin a field, by what it holds.
+
+    Plain constants and not an enum: they are looked up for every field of every request.
+    """
+
+    # What templates render before the first message.
+    TEMPLATE = b"\xffA"
+    TEMPLATE_ARGUMENTS = b"\xffB"
+    MEDIA_ARGUMENTS = b"\xffC"
+    TRUNCATION = b"\xffD"
+    SPECIAL_TOKENS = b"\xffE"
+    EARLIER_RESPONSE = b"\xffF"
+    CONVERSATION = b"\xffG"
+    STORED_PROMPT = b"\xffL"
+    REASONING_EFFORT = b"\xffM"
+    DOCUMENTS = b"\xffH"
+    TOOLS = b"\xffI"
+    FUNCTIONS = b"\xffJ"
+    NO_TOOLS = b"\xffK"
+    # A message and what is in it; it ends where the next one begins.
+    MESSAGE = b"\xffa"
+    NAME = b"\xffb"
+    TOOL_CALL_ID = b"\xffc"
+    REASONING = b"\xffd"
+    TEXT = b"\xffe"
+    MEDIA = b"\xfff"
+    OTHER = b"\xffg"
+    REFUSAL = b"\xffh"
+    TOOL_CALLS = b"\xffi"
+    FUNCTION_CALL = b"\xffj"
+    # A tool call or result that stands among parts or messages of other kinds.
+    TOOL_USE = b"\xffk"
+    TOOL_RESULT = b"\xffl"
+    TOOL_FAILED = b"\xffm"
+    TOOL_RESULT_END = b"\xffn"
+    ITEM = b"\xffo"
+    TOKEN = b"\xffp"
+    # What only matters after the last message.
+    THINKING = b"\xffx"
+    NO_GENERATION_PROMPT = b"\xffy"
+    CONTINUE = b"\xffz"
+
+
+def salt(model: str, cache_salt: str | None) -> bytes:
+    """Everything that separates one KV cache from another before the first token.
+
+    `model` is the name as asked for, which is the adapter's name when there is one. Prompts of
+    messages, of text and of token ids need no salt to stay apart: the first begin with a mark,
+    the second hold none, and the third are hashed as another kind.
+    """
+    if cache_salt is None:
+        return model.encode()
+    return model.encode() + b"\xff" + cache_salt.encode()
+
+
+class Prompt:
+    """Writes the canonical bytes of one prompt, field by field, in the engine's order."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def text(self, tag: bytes, text: str | None) -> None:
+        """Add a field of text; None adds nothing."""
+        if text is not None:
+            self._pieces += (tag, text.encode())
+
+    def raw(self, tag: bytes, raw: Raw) -> None:
+        """Add a field of JSON as the client wrote it; ``null`` and `ABSENT` add nothing."""
+        if raw is ABSENT or (value := bytes(raw)) == b"null":
+            return
+        self._pieces += (tag, len(value).to_bytes(8, "little"), value)
+
+    def media(self, raw: Raw) -> None:
+        """Add an image, a sound or a video by the digest of the JSON with its URL or data."""
+        self._pieces += (Tag.MEDIA, xxh3_128_digest(memoryview(raw)) * _MEDIA_REPEATS)
+
+    def mark(self, tag: bytes) -> None:
+        """Add a field without a value."""
+        self._pieces.append(tag)
+
+    def canonical(self) -> bytes:
+        """The prompt's bytes so far."""
+        return b"".join(self._pieces)
+
+
+def chain_of(prompt: Prompt, model: str, cache_salt: str | None) -> tuple[Chain, float]:
+    """Hash a prompt: its chain of blocks, and its nominal length in tokens."""
+    canonical = prompt.canonical()
+    return text_chain(salt(model, cache_salt), canonical), len(canonical) / BYTES_PER_TOKEN

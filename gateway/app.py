@@ -1,0 +1,232 @@
+"""Wires everything together: the one place where objects meet."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack
+
+from endpoints.discovery.keeper import FleetKeeper
+from endpoints.probes.prober import FleetProber
+from endpoints.probes.settings import ProbeSettings
+from gateway.accesslog import AccessLog
+from gateway.admin.application import AdminServer, make_app
+from gateway.config import ConfigError, Settings, restart_needed
+from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
+from gateway.logs import set_log_level
+from gateway.proxy.context import ProxyContext
+from gateway.proxy.pool import Pools, PoolSettings
+from gateway.proxy.server import ProxyServer
+from gateway.readiness import Readiness
+from gateway.record import RequestRecord
+from gateway.telemetry import Telemetry
+from routing.fleet import Fleet
+from routing.policies import make_policy
+from routing.prefix.index import PrefixIndex
+from routing.router import Router, RouterSettings
+
+_FIRST_ROUND_SECONDS = 5.0
+_clock = time.monotonic  # the event loop's own clock ticks in milliseconds: too coarse to learn from
+_log = logging.getLogger("inferway")
+
+
+class StartError(RuntimeError):
+    """The gateway can't start; the message says why."""
+
+
+class Gateway:
+    """One gateway, from `start` to `stop`; `run` does both around a signal.
+
+    ``changes`` are settings as they change while it runs: what can be applied is, what needs
+    a restart is named in the log. ``embedded``: start simulated model servers as a child
+    process and use those.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        changes: AsyncIterator[Settings | ConfigError] | None = None,
+        embedded: EmbeddedFleet | None = None,
+    ) -> None:
+        self._settings = settings
+        self._changes = changes
+        self._embedded = embedded
+        self._running = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._readiness = Readiness()
+        self.router = Router(
+            Fleet(),
+            PrefixIndex(settings.routing.index_bytes),
+            make_policy(settings.routing.policy),
+            RouterSettings(
+                fallbacks=settings.routing.fallbacks,
+                default_cache_tokens=settings.routing.default_cache_tokens,
+                max_requests_per_endpoint=settings.routing.max_requests_per_endpoint,
+            ),
+        )
+        self._telemetry = Telemetry(self.router.fleet.knows)
+
+    @property
+    def port(self) -> int:
+        """The port for clients, once started."""
+        return self._server.port
+
+    @property
+    def admin_port(self) -> int:
+        """The port for operators, once started."""
+        return self._admin.port
+
+    # --- life --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, let what is in flight finish, stop."""
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, told.set)
+        try:
+            await self.start()
+            await told.wait()
+            await self.drain()
+        finally:
+            await self.stop()
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(name)
+
+    async def start(self) -> None:
+        """Listen, find the endpoints, and be ready. StartError when that can't be."""
+        settings, router = self._settings, self.router
+        prober = FleetProber(
+            router.fleet,
+            ProbeSettings(
+                interval=settings.probes.interval,
+                timeout=settings.probes.timeout,
+                models_interval=settings.probes.models_interval,
+                unhealthy_after=settings.probes.unhealthy_after,
+                healthy_after=settings.probes.healthy_after,
+            ),
+            clock=_clock,
+            on_restart=router.restarted,
+        )
+        self._keeper = FleetKeeper(
+            router.fleet, clock=_clock, remove=router.remove_endpoint, changed=self._fleet_changed
+        )
+        self._prober = prober
+        await self._start_servers()
+        await prober.start()
+        self._running.push_async_callback(prober.stop)
+        settings = await self._with_embedded(settings)
+        self._keeper.apply(settings.fleet_endpoints())
+        self._spawn(self._keeper.keep_sweeping())
+        if not await prober.wait_first_round(_FIRST_ROUND_SECONDS):
+            _log.warning("some endpoints have not answered yet; serving with those that have")
+        if self._changes is not None:
+            self._spawn(self._follow(self._changes))
+        self._readiness.ready()
+        _log.info(
+            "serving clients on http://%s:%d, operators on http://%s:%d",
+            settings.listen.host,
+            self.port,
+            settings.admin.host,
+            self.admin_port,
+            extra={"policy": router.policy.name, "endpoints": len(router.fleet)},
+        )
+
+    async def _start_servers(self) -> None:
+        settings = self._settings
+        context = ProxyContext(
+            router=self.router,
+            pools=Pools(
+                PoolSettings(
+                    connect_timeout=settings.proxy.connect_timeout,
+                    max_idle=settings.proxy.max_idle_upstream,
+                )
+            ),
+            telemetry=self._telemetry,
+            settings=settings.proxy,
+            log_request=self._access_log().write if settings.log.access else _log_nothing,
+            now=_clock,
+            created=int(time.time()),
+        )
+        self._server = ProxyServer(context, settings.listen.host, settings.listen.port)
+        self._admin = AdminServer(
+            make_app(self.router, self._telemetry, self._readiness, _clock),
+            settings.admin.host,
+            settings.admin.port,
+        )
+        self._running.push_async_callback(self._admin.stop)
+        self._running.push_async_callback(self._server.stop)
+        try:
+            await self._admin.start()
+            await self._server.start()
+        except OSError as error:
+            raise StartError(f"can't listen: {error.strerror or error}") from error
+
+    def _access_log(self) -> AccessLog:
+        log = AccessLog(self._settings.log.format)
+        self._running.callback(log.close)
+        return log
+
+    async def _with_embedded(self, settings: Settings) -> Settings:
+        if self._embedded is None:
+            return settings
+        self._running.push_async_callback(self._embedded.stop)
+        try:
+            return settings.with_endpoints(await self._embedded.start())
+        except EmbeddedFleetError as error:
+            raise StartError(f"the simulated model servers did not start: {error}") from error
+
+    async def drain(self) -> None:
+        """Say so to load balancers, stop accepting, let what is in flight finish."""
+        self._readiness.draining()
+        _log.info("draining", extra={"grace": self._settings.proxy.drain_seconds})
+        await self._server.drain(self._settings.proxy.drain_seconds)
+
+    async def stop(self) -> None:
+        """Close everything; harmless when it never started."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._running.aclose()
+        _log.info("stopped")
+
+    # --- while it runs -----------------------------------------------------------------------
+
+    def _fleet_changed(self) -> None:
+        self._prober.sync()
+        self._telemetry.keep_endpoints(state.name for state in self.router.fleet)
+
+    async def _follow(self, changes: AsyncIterator[Settings | ConfigError]) -> None:
+        async for said in changes:
+            if isinstance(said, ConfigError):
+                _log.error("the changed configuration is not used: %s", said)
+            else:
+                self._apply(said)
+
+    def _apply(self, new: Settings) -> None:
+        """Take over what a running gateway can; `config.LIVE_KEYS` says what that is."""
+        waiting = restart_needed(self._settings, new)
+        if waiting:
+            _log.warning("a restart is needed for %s", ", ".join(waiting))
+        if self._embedded is None:
+            self._keeper.apply(new.fleet_endpoints())
+        if new.routing.policy != self.router.policy.name:
+            self.router.policy = make_policy(new.routing.policy)
+            _log.info("policy is now %s", new.routing.policy)
+        set_log_level(new.log.level)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task ended by a defect", exc_info=error)
+
+
+def _log_nothing(_record: RequestRecord) -> None:
+    """Requests are counted, not written."""

@@ -1,0 +1,36 @@
+"""What every connection and exchange of a proxy shares."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.config import ProxySettings
+from gateway.proxy.pool import Pools
+from gateway.record import RequestRecord
+from gateway.telemetry import Telemetry
+from routing.router import Router
+
+
+@dataclass(slots=True)
+class ProxyContext:
+    """The brain, the way to the endpoints, the books, and whether we are leaving."""
+
+    router: Router
+    pools: Pools
+    telemetry: Telemetry
+    settings: ProxySettings
+    log_request: Callable[[RequestRecord], None]
+    created: int = 0  # Unix time in seconds at which the gateway started
+    draining: bool = False
+    dice: random.Random = field(default_factory=random.Random)
+    now: Callable[[], float] = time.monotonic
+
+    def request_id(self) -> str:
+        """A new id: 64 random bits, enough to tell requests apart in logs and engines."""
+        return f"{self.dice.getrandbits(64):016x}"
+
+    def finished(self, record: RequestRecord) -> None:
+        """Book one finished request."""
+        self.telemetry.finished(record)
+        self.log_request(record)

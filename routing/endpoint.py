@@ -1,0 +1,113 @@
+"""What a decision may know about one endpoint: what it is, how it does, what we sent there.
+
+Three kinds of knowledge, kept apart because they fail in different ways:
+
+- *identity* (`Endpoint`): given by discovery, immutable;
+- *observations* (`Load`, models, health): scraped, always with the time they were taken;
+  ``None`` means the engine does not tell, which is neither zero nor stale;
+- the *ledger*: what this gateway sent and is not done yet, exact and immediate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from routing.latency import Timing
+from routing.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One model server as discovery names it.
+
+    ``models`` and ``cache_tokens`` override what probes would find out; ``engine`` is
+    detected when None. ``labels`` are for people and for later topology rules.
+    """
+
+    name: str
+    url: str
+    engine: str | None = None
+    models: tuple[str, ...] | None = None
+    cache_tokens: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class Health(Enum):
+    """Whether an endpoint may be chosen: only a healthy one may."""
+
+    UNKNOWN = "unknown"  # discovered, no probe has answered yet
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"  # leaving the fleet: finishes what it has, gets nothing new
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model name an endpoint answers to; ``base`` is set for a LoRA adapter."""
+
+    name: str
+    base: str | None = None
+    max_model_len: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One scrape, in the engine-neutral terms of reference metrics; None: not reported.
+
+    ``kv_usage`` is the share (0..1) of the KV cache held by live requests. The prefix
+    counters are cumulative tokens since the engine started.
+    """
+
+    at: float
+    running: float | None = None
+    waiting: float | None = None
+    kv_usage: float | None = None
+    cache_block_tokens: int | None = None
+    cache_blocks: int | None = None
+    prefix_queried_tokens: float | None = None
+    prefix_hit_tokens: float | None = None
+    preemptions: float | None = None
+    adapters_running: frozenset[str] = frozenset()
+    adapters_waiting: frozenset[str] = frozenset()
+    max_adapters: int | None = None
+
+    def age(self, now: float) -> float:
+        """Seconds since the scrape was taken."""
+        return now - self.at
+
+    @property
+    def cache_tokens(self) -> int | None:
+        """Size of the engine's KV cache in tokens, when the engine tells it."""
+        if self.cache_block_tokens is None or self.cache_blocks is None:
+            return None
+        return self.cache_block_tokens * self.cache_blocks
+
+
+@dataclass(eq=False, slots=True)
+class EndpointState:
+    """Everything known about one endpoint now. Identity is the object: it hashes by id."""
+
+    endpoint: Endpoint
+    name: str = field(init=False)  # the endpoint's, at hand for loops over the fleet
+    health: Health = Health.UNKNOWN
+    health_reason: str = "not probed yet"
+    health_since: float = 0.0
+    engine: str | None = None
+    models: Mapping[str, ServedModel] | None = None  # None: not known yet
+    models_at: float | None = None
+    load: Load | None = None
+    foreign_waiting: float = 0.0  # of `load`: requests waiting there that this gateway didn't send
+    foreign_running: float = 0.0
+    consecutive_failures: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+    timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        self.name = self.endpoint.name
+
+    @property
+    def cache_tokens(self) -> int | None:
+        """KV cache size in tokens: as configured, else as the engine reports it, else None."""
+        if self.endpoint.cache_tokens is not None:
+            return self.endpoint.cache_tokens
+        return self.load.cache_tokens if self.load else None

@@ -1,0 +1,139 @@
+"""What this gateway sent to one endpoint and is not done yet: exact, immediate, never scraped.
+
+A reservation lives through two stages: *prefill* (its uncached prompt tokens still wait
+for or run through the engine) and *decoding* (its first token was seen; tokens are still to
+come). An unstreamed request shows no first token; it is taken to decode from the time on at
+which its first token was predicted. Counts are whole tokens, so that sums stay exact however
+many requests pass.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(slots=True)
+class _Reservation:
+    prefill_tokens: int
+    output_tokens: int
+    prefilled_at: float  # from when on it counts as decoding, even if nothing was seen
+    produced: int = 0
+
+    @property
+    def remaining(self) -> int:
+        return max(self.output_tokens - self.produced, 0)
+
+
+class Ledger:
+    """Reservations of one endpoint. Every method is O(1) and idempotent.
+
+    A key is whatever identifies an attempt; reports about unknown keys are ignored, since
+    they come late by nature.
+    """
+
+    __slots__ = (
+        "_decoding",
+        "_oldest",
+        "_oldest_since",
+        "_prefilling",
+        "decoding",
+        "output_tokens",
+        "prefill_tokens",
+        "requests",
+    )
+
+    def __init__(self) -> None:
+        self.requests: int = 0
+        """Requests in flight, in either stage."""
+        self.decoding: int = 0
+        """Sequences that are producing tokens now."""
+        self.prefill_tokens: int = 0
+        """Uncached prompt tokens whose prefill is not known to be done."""
+        self.output_tokens: int = 0
+        """Tokens still expected from all requests together, prefilling ones included."""
+        self._prefilling: dict[Hashable, _Reservation] = {}  # oldest first
+        self._decoding: dict[Hashable, _Reservation] = {}
+        self._oldest: _Reservation | None = None  # the oldest prefill
+        self._oldest_since = 0.0  # since when it has the engine for itself
+
+    def reserve(
+        self,
+        key: Hashable,
+        prefill_tokens: int,
+        output_tokens: int,
+        now: float,
+        *,
+        prefilled_at: float = inf,
+    ) -> None:
+        """Add a request: its uncached prompt tokens and the output tokens expected of it.
+
+        ``prefilled_at``: the predicted time of its first token, when none will be seen.
+        """
+        if key in self._prefilling or key in self._decoding:
+            return
+        if prefill_tokens < 0 or output_tokens < 0:
+            raise ValueError(
+                f"a reservation can't be negative: {prefill_tokens} prefill tokens, "
+                f"{output_tokens} output tokens"
+            )
+        reservation = _Reservation(prefill_tokens, output_tokens, prefilled_at)
+        if self._oldest is None:
+            self._oldest, self._oldest_since = reservation, now
+        self._prefilling[key] = reservation
+        self.requests += 1
+        self.prefill_tokens += prefill_tokens
+        self.output_tokens += output_tokens
+
+    def prefilled(self, key: Hashable, now: float) -> None:
+        """The request's first token was seen: its prefill is over, it decodes."""
+        reservation = self._end_prefill(key, now)
+        if reservation is not None:
+            self._decoding[key] = reservation
+            self.decoding += 1
+
+    def progressed(self, key: Hashable, tokens: int) -> None:
+        """The request has produced ``tokens`` tokens so far; fewer than before is ignored."""
+        reservation = self._decoding.get(key)
+        if reservation is None or tokens <= reservation.produced:
+            return
+        self.output_tokens -= reservation.remaining
+        reservation.produced = tokens
+        self.output_tokens += reservation.remaining
+
+    def release(self, key: Hashable, now: float) -> None:
+        """Forget the request, whatever stage it is in."""
+        reservation = self._end_prefill(key, now)
+        if reservation is None:
+            reservation = self._decoding.pop(key, None)
+            if reservation is None:
+                return
+            self.decoding -= 1
+        self.requests -= 1
+        self.output_tokens -= reservation.remaining
+
+    def queued_prefill_tokens(self, now: float, rate: float) -> float:
+        """Prefill tokens still ahead of a newcomer.
+
+        The ledger can't see inside a prefill, so the oldest one is credited with the time it
+        had the engine for itself x ``rate`` (tokens a second), at most its own size. Unseen
+        prefills at the head of the queue whose predicted time is over become decodes first.
+        """
+        while (oldest := self._oldest) is not None and oldest.prefilled_at <= now:
+            self.prefilled(next(iter(self._prefilling)), oldest.prefilled_at)
+        if oldest is None:
+            return 0.0
+        done = (now - self._oldest_since) * rate
+        if done <= 0.0:
+            return self.prefill_tokens
+        size = oldest.prefill_tokens
+        return self.prefill_tokens - (done if done < size else size)
+
+    def _end_prefill(self, key: Hashable, now: float) -> _Reservation | None:
+        reservation = self._prefilling.pop(key, None)
+        if reservation is None:
+            return None
+        self.prefill_tokens -= reservation.prefill_tokens
+        if reservation is self._oldest:
+            self._oldest = next(iter(self._prefilling.values()), None)
+            self._oldest_since = max(now, self._oldest_since)
+        return reservation

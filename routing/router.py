@@ -1,0 +1,285 @@
+"""The brain. Every body of the gateway asks it the same way, for every request:
+
+    decision = router.route(request, now)       # a Decision, or a Rejection to answer with
+    router.sent(decision, now)                  # the request is on its way to decision.endpoint
+    router.first_token(decision, now)           # the prefill is over
+    router.progress(decision, now, tokens)      # now and then
+    router.finished(decision, now, ...)         # with what the engine reported
+
+and, when things go wrong:
+
+    router.failed(decision, now, reason)        # then: if router.retry(decision, now): send again
+    router.abandoned(decision, now)             # the client went away
+
+`route` reserves the predicted load on the chosen endpoint's ledger, each of the three ends
+gives it back, and every report is idempotent, so a reservation can't leak and can't be given
+back twice. `routing.decision` has the state machine. What happened is what the brain learns
+from: the ledger (what is in flight), the prefix index (what is cached where), the time models
+(how fast an endpoint is) and the token scale (how many tokens a text has).
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+
+from routing.decision import Decision, FailedAttempt, Phase, Rejection, RejectionKind
+from routing.endpoint import Endpoint, EndpointState, Health
+from routing.fleet import Fleet
+from routing.latency import TokenScale
+from routing.policies.policy import Policy, Slate
+from routing.prefix.chain import BLOCK_TOKENS
+from routing.prefix.index import PrefixIndex
+from routing.request import Request
+
+_SWEEP_NODES = 8  # nodes of dropped views given back with each request: a few microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """What the router is told rather than learns."""
+
+    fallbacks: int = 3
+    """Endpoints ranked behind the first choice, for retries."""
+    default_cache_tokens: int = 500_000
+    """KV cache size assumed of an engine that doesn't tell it."""
+    max_requests_per_endpoint: int | None = None
+    """Requests in flight at which an endpoint gets no more; None: no limit."""
+    receipts: int = 256
+    """Decisions kept for looking at."""
+    expected_output_tokens: int = 256
+    """Output assumed of a request, unless its own limit is lower."""
+    retry_after: float = 1.0
+    """Seconds after which a rejected client is asked to come again."""
+
+
+class Router:
+    """Chooses endpoints and learns from what became of the choices."""
+
+    def __init__(
+        self, fleet: Fleet, prefix: PrefixIndex, policy: Policy, settings: RouterSettings
+    ) -> None:
+        self.fleet = fleet
+        self.prefix = prefix
+        self.policy = policy
+        self.settings = settings
+        self.recent: deque[Decision] = deque(maxlen=settings.receipts)
+        """The latest decisions, newest last."""
+        self._scales: dict[str, TokenScale] = {}
+
+    # -- deciding --------------------------------------------------------------------------
+
+    def route(self, request: Request, now: float) -> Decision | Rejection:
+        """Choose an endpoint and fallbacks, and reserve the load on the first."""
+        self.prefix.sweep(_SWEEP_NODES)
+        candidates = self.fleet.serving(request.model)
+        if not candidates:
+            return self._nobody(request.model)
+        limit = self.settings.max_requests_per_endpoint
+        if limit is not None:
+            candidates = [state for state in candidates if state.ledger.requests < limit]
+            if not candidates:
+                return Rejection(
+                    RejectionKind.OVERLOADED,
+                    f"every endpoint has its {limit} requests in flight",
+                    self.settings.retry_after,
+                )
+        prompt_tokens, cached_tokens = self._expect(request)
+        output_tokens = self._expected_output(request)
+        slate = Slate(candidates, cached_tokens, prompt_tokens, output_tokens)
+        decision = Decision(
+            request=request,
+            policy=self.policy.name,
+            at=now,
+            choices=self.policy.pick(request, slate, now, 1 + self.settings.fallbacks),
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+        )
+        self._reserve(decision, now)
+        self.recent.append(decision)
+        return decision
+
+    def retry(self, decision: Decision, now: float) -> bool:
+        """After a failure: move to the next choice that can still take it; False when none."""
+        if decision.phase is not Phase.FAILED:
+            return False
+        for attempt in range(decision.attempt + 1, len(decision.choices)):
+            state = decision.choices[attempt].endpoint
+            if state.health is Health.HEALTHY and self._belongs(state):
+                decision.attempt = attempt
+                decision.enter(Phase.ROUTED)
+                decision.sent_at = decision.first_token_at = decision.finished_at = None
+                self._reserve(decision, now)
+                return True
+        return False
+
+    # -- what became of it -----------------------------------------------------------------
+
+    def sent(self, decision: Decision, now: float) -> None:
+        """The request went out: its prompt will be in that endpoint's cache."""
+        if not decision.enter(Phase.SENT):
+            return
+        decision.sent_at = now
+        state = decision.endpoint
+        if self._belongs(state):
+            tokens = state.cache_tokens
+            if tokens is None:
+                tokens = self.settings.default_cache_tokens
+            self.prefix.capacity(state.name, tokens // BLOCK_TOKENS)
+            for chain in decision.request.chains:
+                self.prefix.stored(state.name, chain)
+
+    def first_token(self, decision: Decision, now: float) -> None:
+        """The first token (or the first byte of an unstreamed answer) came."""
+        if not decision.enter(Phase.DECODING):
+            return
+        decision.first_token_at = now
+        state = decision.endpoint
+        state.ledger.prefilled(decision, now)
+        decision.decoding_with = state.ledger.decoding
+        # The first byte of an unstreamed answer comes after its last token: no prefill time.
+        if decision.request.streamed and decision.sent_at is not None:
+            state.timing.observe_prefill(decision.prefill_tokens, now - decision.sent_at)
+
+    def progress(self, decision: Decision, now: float, tokens: int) -> None:
+        """The request has produced ``tokens`` tokens so far."""
+        if decision.phase is Phase.DECODING:
+            decision.endpoint.ledger.progressed(decision, tokens)
+
+    def finished(
+        self,
+        decision: Decision,
+        now: float,
+        *,
+        prompt_tokens: int | None = None,
+        cached_tokens: int | None = None,
+        completion_tokens: int | None = None,
+    ) -> None:
+        """The answer is complete; the counts are the engine's own, None when not reported."""
+        if not decision.enter(Phase.DONE):
+            return
+        state = decision.endpoint
+        self._learn_times(decision, now, completion_tokens)
+        self._end(decision, now)
+        decision.reported_prompt_tokens = prompt_tokens
+        decision.reported_cached_tokens = cached_tokens
+        decision.reported_completion_tokens = completion_tokens
+        request = decision.request
+        if prompt_tokens is not None and request.model is not None and not request.exact_tokens:
+            scale = self._scales.setdefault(request.model, TokenScale())
+            scale.observe(request.prompt_tokens, prompt_tokens)
+        if self._belongs(state):
+            self.fleet.observe_success(state.name)
+
+    def failed(self, decision: Decision, now: float, reason: str, *, refused: bool = False) -> None:
+        """The attempt failed through the endpoint; ``refused``: it did not even accept it."""
+        if not decision.enter(Phase.FAILED):
+            return
+        self._end(decision, now)
+        state = decision.endpoint
+        decision.attempts.append(FailedAttempt(state.name, now, reason, refused))
+        if self._belongs(state):
+            self.fleet.observe_failure(state.name, now, reason, refused=refused)
+
+    def abandoned(self, decision: Decision, now: float) -> None:
+        """The client went away: nobody's fault."""
+        if decision.enter(Phase.ABANDONED):
+            self._end(decision, now)
+
+    # -- the fleet, as far as the prefix index follows it ----------------------------------
+
+    def upsert_endpoint(self, endpoint: Endpoint, now: float) -> EndpointState:
+        """`Fleet.upsert`; a known name at a new address starts with an empty cache."""
+        known = self.fleet.get(endpoint.name)
+        if known is not None and known.endpoint.url != endpoint.url:
+            self.prefix.cleared(endpoint.name)
+        return self.fleet.upsert(endpoint, now)
+
+    def remove_endpoint(self, name: str) -> EndpointState | None:
+        """Take an endpoint out; what is in flight there may still end well."""
+        self.prefix.forget(name)
+        return self.fleet.remove(name)
+
+    def restarted(self, name: str) -> None:
+        """The endpoint's engine came back with an empty cache."""
+        self.prefix.cleared(name)
+
+    # -- within ----------------------------------------------------------------------------
+
+    def _nobody(self, model: str | None) -> Rejection:
+        if model is not None and not self.fleet.knows(model) and not self.fleet.undecided:
+            return Rejection(RejectionKind.UNKNOWN_MODEL, f"no endpoint serves the model {model!r}")
+        what = "no endpoint is healthy" if model is None else f"no healthy endpoint for {model!r}"
+        return Rejection(RejectionKind.NO_ENDPOINT, what, self.settings.retry_after)
+
+    def _belongs(self, state: EndpointState) -> bool:
+        """Whether this very state is in the fleet: it may have left, and its name come back."""
+        return self.fleet.get(state.name) is state
+
+    def _expect(self, request: Request) -> tuple[float, Mapping[str, float]]:
+        """Tokens of the prompts, and how many of them each endpoint has cached."""
+        scale = 1.0
+        if not request.exact_tokens and request.model in self._scales:
+            scale = self._scales[request.model].scale
+        prompt_tokens = request.prompt_tokens * scale
+        per_block = BLOCK_TOKENS * scale
+        most = max(prompt_tokens - 1.0, 0.0)  # an engine computes at least the last token
+        held: dict[str, int] = {}
+        for chain in request.chains:
+            matched = self.prefix.match(chain)
+            if held:
+                for name, blocks in matched.items():
+                    held[name] = held.get(name, 0) + blocks
+            else:
+                held = matched
+        # A hot prefix has a holder for each endpoint but few distinct depths: convert those.
+        tokens = {blocks: min(blocks * per_block, most) for blocks in set(held.values())}
+        cached = dict(zip(held, map(tokens.__getitem__, held.values()), strict=True))
+        return prompt_tokens, cached
+
+    def _expected_output(self, request: Request) -> int:
+        if not request.chains:  # nothing is generated without a KV cache
+            return 0
+        expected = self.settings.expected_output_tokens
+        if request.max_output_tokens is None:
+            return expected
+        return max(min(request.max_output_tokens, expected), 0)
+
+    def _reserve(self, decision: Decision, now: float) -> None:
+        state = decision.endpoint
+        own = max(round(decision.prompt_tokens - decision.predicted_cached_tokens), 0)
+        ahead = state.ledger.queued_prefill_tokens(now, state.timing.prefill_rate)
+        decision.prefill_tokens = ahead + own
+        unseen = now + state.timing.prefill_seconds(ahead + own)
+        state.ledger.reserve(
+            decision,
+            own,
+            decision.output_tokens,
+            now,
+            prefilled_at=inf if decision.request.streamed else unseen,
+        )
+
+    def _end(self, decision: Decision, now: float) -> None:
+        decision.endpoint.ledger.release(decision, now)
+        decision.finished_at = now
+
+    @staticmethod
+    def _learn_times(decision: Decision, now: float, completion_tokens: int | None) -> None:
+        """Learn the time between tokens; of an unstreamed answer, both times from the whole.
+
+        The batch is the mean of those at the first and the last token. An unstreamed answer
+        shows only how long it took: both parts are taken to be off by the same factor.
+        """
+        if decision.sent_at is None or completion_tokens is None or completion_tokens < 2:
+            return
+        timing, steps = decision.endpoint.timing, completion_tokens - 1
+        batch = decision.endpoint.ledger.decoding
+        if not decision.request.streamed:
+            prefill = timing.prefill_seconds(decision.prefill_tokens)
+            step = timing.inter_token_seconds(batch)
+            factor = (now - decision.sent_at) / (prefill + steps * step)
+            timing.observe_prefill(decision.prefill_tokens, prefill * factor)
+            timing.observe_decode(step * factor, batch)
+        elif decision.first_token_at is not None:
+            seconds = (now - decision.first_token_at) / steps
+            timing.observe_decode(seconds, (decision.decoding_with + batch) / 2.0)

@@ -1,0 +1,71 @@
+from random import Random
+
+import pytest
+
+from routing.latency import Timing, TokenScale
+
+
+def test_the_prior_is_20_ms_and_8000_tokens_a_second() -> None:
+    timing = Timing()
+    assert timing.prefill_rate == pytest.approx(8_000)
+    assert timing.prefill_seconds(8_000) == pytest.approx(1.02)
+    assert timing.inter_token_seconds(0) < timing.inter_token_seconds(100)
+
+
+@pytest.mark.parametrize(("rate", "overhead"), [(800, 0.01), (9_000, 0.05), (200_000, 0.001)])
+def test_prefill_is_learned_from_mixed_sizes(rate: float, overhead: float) -> None:
+    timing, random = Timing(), Random(1)
+    for _ in range(600):
+        tokens = random.choice([20, 200, 2_000, 20_000])
+        timing.observe_prefill(tokens, (overhead + tokens / rate) * random.uniform(0.9, 1.1))
+    for tokens in (20, 200, 2_000, 20_000):
+        assert timing.prefill_seconds(tokens) == pytest.approx(overhead + tokens / rate, rel=0.25)
+
+
+def test_decode_is_learned_over_the_batch() -> None:
+    timing, random = Timing(), Random(2)
+    for _ in range(1_500):
+        batch = random.choice([1, 8, 64, 200])
+        timing.observe_decode((0.010 + 0.0003 * batch) * random.uniform(0.9, 1.1), batch)
+    for batch in (1, 64, 200):
+        assert timing.inter_token_seconds(batch) == pytest.approx(0.010 + 0.0003 * batch, rel=0.25)
+
+
+def test_one_outlier_moves_a_settled_model_by_about_a_tenth_at_most() -> None:
+    timing = Timing()
+    for _ in range(100):
+        timing.observe_prefill(4_000, 0.5)
+    before = timing.prefill_seconds(4_000)
+    timing.observe_prefill(4_000, 5_000.0)
+    assert before < timing.prefill_seconds(4_000) < 1.11 * before
+
+
+def test_rare_outliers_do_not_carry_the_model_away() -> None:
+    timing, random = Timing(), Random(3)
+    for _ in range(500):
+        timing.observe_prefill(4_000, 0.5 if random.random() > 0.05 else 60.0)
+    assert timing.prefill_seconds(4_000) == pytest.approx(0.5, rel=0.3)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_impossible_times_teach_nothing(seconds: float) -> None:
+    timing = Timing()
+    timing.observe_prefill(1_000, seconds)
+    timing.observe_decode(seconds, 4)
+    assert timing.prefill_seconds(1_000) == Timing().prefill_seconds(1_000)
+    assert timing.inter_token_seconds(4) == Timing().inter_token_seconds(4)
+
+
+def test_the_token_scale_follows_what_engines_report() -> None:
+    scale = TokenScale()
+    assert scale.scale == 1.0
+    for _ in range(60):
+        scale.observe(1_000, 1_600)
+    assert scale.scale == pytest.approx(1.6, rel=0.02)
+
+
+def test_short_prompts_do_not_teach_the_token_scale() -> None:
+    scale = TokenScale()
+    scale.observe(3, 40)  # mostly chat template
+    scale.observe(1_000, 0)
+    assert scale.scale == 1.0
