@@ -1,0 +1,1 @@
+"""Proof: simulated model servers, recorded traffic, and the commands that use them."""

@@ -93,7 +93,7 @@ class AccessLog:
 
 def json_line(record: RequestRecord, now: float) -> bytes:
     """A record as one JSON object and a newline; ``now`` is Unix time in seconds."""
-    return _encode(
+    line = _encode(
         {
             "ts": datetime.fromtimestamp(now, UTC),
             "event": "request",
@@ -124,6 +124,7 @@ def json_line(record: RequestRecord, now: float) -> bytes:
             "predicted_ttft": _microseconds(record.predicted_ttft),
         }
     )
+    return line + b"\n"
 
 
 def console_line(record: RequestRecord, now: float) -> bytes:

@@ -27,7 +27,7 @@ from routing.prefix.index import PrefixIndex
 from routing.router import Router, RouterSettings
 
 _FIRST_ROUND_SECONDS = 5.0
-_clock = time.monotonic  # the event loop's own clock ticks in milliseconds: too coarse to learn from
+_clock = time.monotonic  # the event loop's own clock ticks in milliseconds: too coarse
 _log = logging.getLogger("inferway")
 
 
@@ -114,10 +114,10 @@ class Gateway:
             router.fleet, clock=_clock, remove=router.remove_endpoint, changed=self._fleet_changed
         )
         self._prober = prober
+        settings = await self._with_embedded(settings)
         await self._start_servers()
         await prober.start()
         self._running.push_async_callback(prober.stop)
-        settings = await self._with_embedded(settings)
         self._keeper.apply(settings.fleet_endpoints())
         self._spawn(self._keeper.keep_sweeping())
         if not await prober.wait_first_round(_FIRST_ROUND_SECONDS):

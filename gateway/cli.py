@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
 )
 EMBEDDED_ARGUMENTS = ("--servers", "4", "--port", "0")
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -121,7 +121,7 @@ def _encoded(line: dict[str, object]) -> str:
 
 
 def _encodable(value: object) -> object:
-    """The value, or its ASCII picture when it has lone surrogates, odd keys, huge integers."""
+    """The value, or its ASCII picture when JSON can't hold it: lone surrogates, odd keys."""
     try:
         _encode(value)
     except _UNENCODABLE:
@@ -130,7 +130,7 @@ def _encodable(value: object) -> object:
 
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
-_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+_UNENCODABLE = (TypeError, ValueError, RecursionError)
 
 
 def _visible(text: str) -> str:

@@ -173,7 +173,10 @@ class Telemetry:
             self._endpoint(endpoint).failures += 1
 
     def keep_endpoints(self, names: Iterable[str]) -> None:
-        """Forget the endpoints that are not among ``names``: in a cluster names never recur."""
+        """Forget all endpoints but ``names``; to be told when the fleet changed.
+
+        In a cluster names never recur: without this the books would grow with every pod.
+        """
         kept = set(names)
         self.endpoints = {name: seen for name, seen in self.endpoints.items() if name in kept}
 

@@ -49,7 +49,7 @@ _event = msgspec.json.Decoder(_Event)
 
 
 async def drive(
-    base_url: str, model: str, plan: Sequence[PlannedRequest], done: Callable[[Outcome], None]
+    base_url: str, model: str, plan: Sequence[PlannedRequest], done: Callable[[], object]
 ) -> list[Outcome]:
     """Send every request of the plan at its time; the outcomes in the plan's order.
 
@@ -68,15 +68,13 @@ async def drive(
                 outcome = await _send(session, model, request)
             except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
                 outcome = Outcome(failure=f"{type(error).__name__}: {error}")
-            done(outcome)
+            done()
             return outcome
 
         return await asyncio.gather(*(one(request) for request in plan))
 
 
-async def _send(
-    session: aiohttp.ClientSession, model: str, request: PlannedRequest
-) -> Outcome:
+async def _send(session: aiohttp.ClientSession, model: str, request: PlannedRequest) -> Outcome:
     body = {
         "model": model,
         "messages": [{"role": "user", "content": request.prompt}],

@@ -102,9 +102,10 @@ class Faults(Struct, frozen=True, forbid_unknown_fields=True):
 class Behaviour(Struct, frozen=True, forbid_unknown_fields=True):
     """What may change while a server runs (``/admin/config``).
 
-    ``time_scale`` multiplies the time of every step: 0.1 is ten times faster. ``time_factor_under_load``
-    is the factor on a step's time when all sequence slots are taken, growing linearly from 1
-    with one sequence. ``jitter`` is the standard deviation of a step's time as a share of it.
+    ``time_scale`` multiplies the time of every step: 0.1 is ten times faster.
+    ``time_factor_under_load`` is the factor on a step's time when all sequence slots are taken,
+    growing linearly from 1 with one sequence. ``jitter`` is the standard deviation of a step's
+    time as a share of it.
     """
 
     timing: Timing = PRESETS["8b-h100"]

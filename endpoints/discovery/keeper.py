@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Iterable
 
 from endpoints.discovery.reconcile import Changes, reconcile
-from endpoints.discovery.source import Source
 from routing.fleet import Endpoint, Fleet, Health
 
 logger = logging.getLogger(__name__)
@@ -78,17 +77,8 @@ class FleetKeeper:
             self._changed()
         return done
 
-    async def follow(self, source: Source, *, sweep_interval: float = 0.5) -> None:
-        """Apply every set the source gives and sweep in between; runs until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._apply_all(source), name="discovery")
-            tasks.create_task(self._keep_sweeping(sweep_interval), name="discovery sweep")
-
-    async def _apply_all(self, source: Source) -> None:
-        async for wanted in source.watch():
-            self.apply(wanted)
-
-    async def _keep_sweeping(self, interval: float) -> None:
+    async def keep_sweeping(self, interval: float = 0.5) -> None:
+        """Sweep every ``interval`` seconds; runs until cancelled."""
         while True:
             await asyncio.sleep(interval)
             self.sweep()

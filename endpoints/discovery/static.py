@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
 
 from endpoints.engines import engine_named
@@ -11,17 +11,6 @@ from routing.fleet import Endpoint
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NAME = re.compile(r"[!-~]+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class StaticSource:
-    """A fixed set of endpoints, as given on a command line."""
-
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
-        self._endpoints = tuple(endpoints)
-
-    async def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
-        """The set, once."""
-        yield self._endpoints
 
 
 def endpoint_from_url(

@@ -111,7 +111,7 @@ class Visitor:
         doubted = (
             state is not None
             and state.health is Health.UNHEALTHY
-            and False
+            and self._health.phase is Phase.HEALTHY
         )
         if doubted:
             self._health = self._health.doubted()

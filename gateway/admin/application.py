@@ -54,13 +54,9 @@ class AdminServer:
         return self._port
 
     async def start(self) -> None:
-        """Listen. Raises OSError, with nothing left open, when the address can't be had."""
+        """Listen. Raises OSError when the address can't be had."""
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError:
-            await self._runner.cleanup()
-            raise
+        await web.TCPSite(self._runner, self._host, self._port).start()
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:

@@ -165,8 +165,6 @@ class EndpointMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families; each is complete when it is given, so the fleet may change between."""
-        # The one place that sees both: counters of endpoints that left go with them.
-        self._telemetry.keep_endpoints(state.name for state in self._fleet)
         for name, text, value in self._gauges():
             family = GaugeMetricFamily(f"inferway_endpoint_{name}", text, labels=("endpoint",))
             for state in self._fleet:

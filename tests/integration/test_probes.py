@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from aiohttp import web
 
-from endpoints.discovery import endpoint_from_url
+from endpoints.discovery.static import endpoint_from_url
 from endpoints.probes import FleetProber, ProbeSettings
 from routing.fleet import EndpointState, Fleet, Health, ServedModel
 

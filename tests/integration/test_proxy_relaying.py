@@ -159,7 +159,7 @@ async def test_a_slow_reader_pauses_the_endpoint_instead_of_filling_memory() -> 
         nonlocal sent
         writer.transport.set_write_buffer_limits(high=65536)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (len(piece) * 1600))
-        for _ in range(1600):
+        for _piece in range(1600):
             writer.write(piece)
             await writer.drain()
             sent += len(piece)

@@ -20,8 +20,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 Json: TypeAlias = dict[str, Any]
 
-_FIELD = re.compile(r"at `\$\.([^`]+)`|missing required field `([^`]+)`")
-"""Where msgspec names the offending field."""
+# Where msgspec's messages name the offending field.
+_PATH = re.compile(r"at `\$\.([^`]+)`")
+_MISSING = re.compile(r"missing required field `([^`]+)`")
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -79,9 +80,8 @@ async def read_body(request: web.Request, decoder: msgspec.json.Decoder[T]) -> T
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         message = str(error)
-        where = _FIELD.search(message)
-        param = "body" if where is None else f"body.{where[1] or where[2]}"
-        raise RequestError(400, "Bad Request", message, param=param) from None
+        path = [match[1] for name in (_PATH, _MISSING) if (match := name.search(message))]
+        raise RequestError(400, "Bad Request", message, param=".".join(["body", *path])) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise bad_request(f"Invalid JSON: {error}", "body") from None
 

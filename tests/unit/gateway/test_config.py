@@ -260,7 +260,6 @@ async def test_a_changed_file_is_given_again(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         changes = watch(file, interval=0.005)
         assert await anext(changes) == from_text(ONE, "")
-        file.write_text(ONE + "# a comment changes nothing\n")
         file.write_text(TWO)
         assert await anext(changes) == from_text(TWO, "")
 
@@ -304,6 +303,15 @@ async def test_a_config_map_swap_is_seen(tmp_path: Path) -> None:
         assert await anext(changes) == from_text(ONE, "")
         (tmp_path / "..new").symlink_to("v2")
         (tmp_path / "..new").rename(tmp_path / "..data")
+        assert await anext(changes) == from_text(TWO, "")
+
+
+async def test_a_change_that_means_nothing_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = iter([ONE, ONE, *[ONE + "# a comment"] * 3, TWO, TWO])
+    monkeypatch.setattr(Path, "read_bytes", lambda _self: next(reads).encode())
+    async with asyncio.timeout(10):
+        changes = watch("inferway.yaml", interval=0.001)
+        assert await anext(changes) == from_text(ONE, "")
         assert await anext(changes) == from_text(TWO, "")
 
 

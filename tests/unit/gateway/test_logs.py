@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import datetime
@@ -77,15 +78,14 @@ def test_a_json_event_has_its_fields_and_is_one_line() -> None:
 
 def test_a_json_event_keeps_what_collides_and_shows_what_json_cannot_hold() -> None:
     stream = events("json")
-    odd = {"level": "mine", "path": os, "text": "\ud800", "huge": 1 << 80, "keys": {(1, 2): 3}}
+    odd = {"level": "mine", "path": os, "text": "\ud800", "keys": {"\udc00": 3}}
     logging.getLogger().info("x", extra=odd)
     event = json.loads(stream.getvalue())
     assert event["level"] == "info"
     assert event["level_"] == "mine"
     assert event["path"].startswith("<module 'os'")
     assert event["text"] == r"'\ud800'"
-    assert event["huge"] == str(1 << 80)
-    assert event["keys"] == "{(1, 2): 3}"
+    assert event["keys"] == r"{'\udc00': 3}"
 
 
 def test_a_traceback_stays_within_its_json_event() -> None:
@@ -102,8 +102,8 @@ def test_a_traceback_stays_within_its_json_event() -> None:
 def test_a_console_event_is_a_readable_line() -> None:
     stream = events("console")
     logging.getLogger("x").error("went %s", "wrong", extra={"endpoint": "a:1"})
-    time, rest = stream.getvalue().split(" ", 1)
-    assert datetime.strptime(time, "%H:%M:%S.%f")
+    moment, rest = stream.getvalue().split(" ", 1)
+    assert datetime.strptime(moment, "%H:%M:%S.%f")
     assert rest == "error   went wrong endpoint=a:1\n"
 
 
@@ -185,7 +185,9 @@ def test_a_console_line_has_what_is_known() -> None:
 
 
 def test_a_client_cannot_forge_a_console_line() -> None:
-    line = console_line(record(path="/v1/a\n200 GET /b", model="x\x1b[2J reason=none"), NOON)
+    line = console_line(
+        record(path="/v1/a\n200", model="x\x1b[2J", request_id="x reason=none"), NOON
+    )
     assert line.count(b"\n") == 1
     assert b"\x1b" not in line
     assert b" reason=" not in line
@@ -233,10 +235,11 @@ def test_a_reader_that_hangs_costs_lines_but_never_the_writer(
     reader, writer = os.pipe()
     log = AccessLog("json", writer)
     written = 0
-    while not log.dropped:
+    # Until the thread hangs in its write, lines wait behind it, and some found no room.
+    while not log.dropped or written - log.dropped <= 500:
         log.write(record())
         written += 1
-    assert written > 500
+        time.sleep(0.0001)
     log.close()
     assert "can't be written" in caplog.text
     # The reader comes back: what was queued arrives whole.

@@ -1,9 +1,9 @@
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
-from endpoints.discovery import Changes, FleetKeeper, reconcile
+from endpoints.discovery.keeper import FleetKeeper
+from endpoints.discovery.reconcile import Changes, reconcile
 from routing.fleet import Endpoint, Fleet, Health
 
 A, B, C = (Endpoint(name, f"http://{name}:80") for name in "abc")
@@ -120,32 +120,17 @@ def test_a_set_with_a_fault_is_not_applied(setting: Setting) -> None:
     assert setting.names() == ["a"]
 
 
-class Scripted:
-    """A source that gives what a test puts into it."""
-
-    def __init__(self) -> None:
-        self.sets: asyncio.Queue[tuple[Endpoint, ...]] = asyncio.Queue()
-
-    async def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
-        while True:
-            yield await self.sets.get()
-
-
-async def test_following_a_source(setting: Setting) -> None:
-    source = Scripted()
-    following = asyncio.create_task(setting.keeper.follow(source, sweep_interval=0.001))
+async def test_a_drained_endpoint_leaves_by_itself(setting: Setting) -> None:
+    setting.keeper.apply([A, B])
+    setting.occupy("a")
+    setting.keeper.apply([B])
+    sweeping = asyncio.create_task(setting.keeper.keep_sweeping(interval=0.001))
     try:
         async with asyncio.timeout(5):
-            source.sets.put_nowait((A, B))
-            while setting.names() != ["a", "b"]:
-                await asyncio.sleep(0)
-            setting.occupy("a")
-            source.sets.put_nowait((B,))
-            while setting.health("a") is not Health.DRAINING:
-                await asyncio.sleep(0)
+            assert setting.health("a") is Health.DRAINING
             setting.release("a")
             while setting.names() != ["b"]:
                 await asyncio.sleep(0.001)
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from endpoints.discovery import StaticSource, endpoint_from_url
+from endpoints.discovery.static import endpoint_from_url
 from routing.fleet import Endpoint
 
 
@@ -90,8 +90,3 @@ def test_wrong_facts() -> None:
         endpoint_from_url(url, models="m")
     with pytest.raises(ValueError, match="twice"):
         endpoint_from_url(url, models=["m", "m"])
-
-
-async def test_a_static_source_tells_its_set_once() -> None:
-    endpoints = (endpoint_from_url("http://a:1"), endpoint_from_url("http://b:1"))
-    assert [wanted async for wanted in StaticSource(endpoints).watch()] == [endpoints]

@@ -1,0 +1,1 @@
+"""Recorded traffic: reading it, and turning it into requests."""

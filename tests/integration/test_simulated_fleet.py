@@ -1,0 +1,104 @@
+"""Many simulated servers in one process, and the command that runs them."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from bench.fleet.fleet import EmbeddedFleet
+from bench.fleet.settings import ServerSettings
+from tests.support.simulated import FAST, post
+
+ENDLESS = {"prompt": "x", "max_tokens": 100_000, "ignore_eos": True}
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+        yield session
+
+
+async def test_a_fleet_in_one_process(http: aiohttp.ClientSession) -> None:
+    async with EmbeddedFleet(ServerSettings(behaviour=FAST), 3) as fleet:
+        assert len(set(fleet.urls)) == 3
+        texts = set()
+        for index, url in enumerate(fleet.urls):
+            async with http.post(f"{url}/v1/completions", json={"prompt": "same"}) as response:
+                assert response.headers["x-inference-pod"] == f"sim-{index}"
+                assert response.headers["x-inference-port"] == url.rsplit(":", 1)[1]
+                texts.add((await response.json())["choices"][0]["text"])
+        assert len(texts) == 1
+        # Each has a cache of its own.
+        assert [server.service.engine.stats.prompt_tokens for server in fleet.servers] == [1] * 3
+
+
+@asynccontextmanager
+async def command(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[str]]]:
+    """The command as a process, and the URLs it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.fleet", "--json-ready", "--time-scale", "0.02"),
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        yield process, json.loads(line)["urls"]
+        assert process.stdin is not None
+        process.stdin.close()
+        assert await asyncio.wait_for(process.stdout.read(), 10) == b""  # one line, no more
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_the_command_ends_with_its_stdin(http: aiohttp.ClientSession) -> None:
+    async with command("--servers", "2", "--lora", "ada") as (process, urls):
+        assert len(urls) == 2
+        status, answer = await post(http, f"{urls[1]}/v1/completions", {"prompt": "x"})
+        assert (status, answer["model"]) == (200, "sim-8b")
+        assert process.stdin is not None
+        process.stdin.close()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_the_command_ends_cleanly_on_sigterm_with_a_stream_open(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with command() as (process, urls):
+        response = await http.post(f"{urls[0]}/v1/completions", json={**ENDLESS, "stream": True})
+        await response.content.readline()
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        response.close()
+
+
+async def test_a_killed_server_comes_back_on_its_port(http: aiohttp.ClientSession) -> None:
+    async with command() as (process, urls):
+        response = await http.post(f"{urls[0]}/v1/completions", json={**ENDLESS, "stream": True})
+        await response.content.readline()
+        process.kill()
+        await process.wait()
+        response.close()
+    port = urls[0].rsplit(":", 1)[1]
+    async with command("--port", port) as (_, again):
+        assert again == urls
+        status, _ = await post(http, f"{again[0]}/v1/completions", {"prompt": "x"})
+        assert status == 200
+
+
+async def test_the_command_refuses_what_it_does_not_know() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.fleet", "--preset", "9b-abacus"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"8b-h100" in errors

@@ -1,0 +1,197 @@
+"""What the books look like to Prometheus, read back with its own parser."""
+
+import asyncio
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from gateway.admin.exposition import render
+from gateway.admin.metrics import EndpointMetrics, PrefixMetrics, RequestMetrics
+from gateway.record import RequestRecord
+from gateway.telemetry import Telemetry
+from routing.fleet import Endpoint, Fleet, Load
+from routing.prefix.chain import text_chain
+from routing.prefix.index import PrefixIndex
+
+DOCUMENT = Path(__file__).parents[4] / "docs" / "metrics.md"
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def samples(*collectors: Collector) -> Samples:
+    """Everything rendered, by name and labels."""
+    text = (await render(collectors)).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def at(found: Samples, name: str, **labels: str) -> float | None:
+    return found.get((f"inferway_{name}", frozenset(labels.items())))
+
+
+def finished(telemetry: Telemetry, **values: object) -> None:
+    record = RequestRecord(
+        request_id="1",
+        client="127.0.0.1",
+        method="POST",
+        path="/v1/chat/completions",
+        started=0.0,
+        api="chat",
+        model="m",
+        status=200,
+        endpoint="a",
+        duration=3.0,
+    )
+    for name, value in values.items():
+        setattr(record, name, value)
+    telemetry.started()
+    telemetry.finished(record)
+
+
+async def test_requests_are_told_with_their_labels() -> None:
+    telemetry = Telemetry()
+    telemetry.started()
+    finished(telemetry, retries=["connect_failed"])
+    finished(telemetry, status=502, reason="upstream_closed")
+    finished(telemetry, model='quo"te\n', status=200)
+    found = await samples(RequestMetrics(telemetry))
+    assert at(found, "requests_total", api="chat", model="m", status="200") == 1
+    assert at(found, "requests_total", api="chat", model="m", status="502") == 1
+    assert at(found, "requests_total", api="chat", model='quo"te\n', status="200") == 1
+    assert at(found, "errors_total", reason="upstream_closed") == 1
+    assert at(found, "retries_total", reason="connect_failed") == 1
+    assert at(found, "in_flight_requests") == 1
+
+
+async def test_histograms_are_cumulative_and_end_with_everything() -> None:
+    telemetry = Telemetry()
+    for ttft in (0.004, 0.005, 0.3, 1_000.0):
+        finished(telemetry, ttft=ttft, decision_seconds=0.0001)
+    found = await samples(RequestMetrics(telemetry))
+    bucket = "time_to_first_token_seconds_bucket"
+    assert at(found, bucket, model="m", le="0.005") == 2
+    assert at(found, bucket, model="m", le="0.25") == 2
+    assert at(found, bucket, model="m", le="0.5") == 3
+    assert at(found, bucket, model="m", le="320.0") == 3
+    assert at(found, bucket, model="m", le="+Inf") == 4
+    assert at(found, "time_to_first_token_seconds_count", model="m") == 4
+    assert at(found, "time_to_first_token_seconds_sum", model="m") == 1_000.309
+    assert at(found, "decision_seconds_count") == 4
+    assert at(found, "inter_token_seconds_count", model="m") is None  # there was none
+
+
+async def test_hit_ratios_are_absent_until_a_source_says_something() -> None:
+    telemetry = Telemetry()
+    finished(telemetry, prompt_tokens=100, predicted_cached_tokens=60.0)
+    found = await samples(RequestMetrics(telemetry))
+    assert at(found, "prefix_hit_ratio", source="predicted") == 0.6
+    assert at(found, "prefix_hit_ratio", source="reported") is None
+    finished(telemetry, model="n", prompt_tokens=300, cached_tokens=100, completion_tokens=5)
+    finished(telemetry, model="m", prompt_tokens=100, cached_tokens=0)
+    found = await samples(RequestMetrics(telemetry))
+    assert at(found, "prefix_hit_ratio", source="reported") == 0.25
+    assert at(found, "prefix_cached_tokens_total", model="n", source="reported") == 100
+    assert at(found, "prefix_queried_tokens_total", model="m", source="reported") == 100
+    assert at(found, "prefix_queried_tokens_total", model="m", source="predicted") == 100
+    assert at(found, "prompt_tokens_total", model="m") == 200
+    assert at(found, "completion_tokens_total", model="n") == 5
+
+
+async def test_the_index_tells_its_size_and_its_budget() -> None:
+    prefix = PrefixIndex(1 << 20)
+    prefix.stored("a", text_chain(b"", b"x" * 256 * 5))
+    found = await samples(PrefixMetrics(prefix))
+    assert at(found, "prefix_index_blocks") == 5
+    assert at(found, "prefix_index_bytes") == prefix.bytes_used > 0
+    assert at(found, "prefix_index_budget_bytes") == 1 << 20
+
+
+def fleet_of(*endpoint_names: str) -> Fleet:
+    fleet = Fleet()
+    for name in endpoint_names:
+        fleet.upsert(Endpoint(name, f"http://{name}"), 0.0)
+    return fleet
+
+
+async def test_an_endpoint_tells_what_is_known_and_nothing_else() -> None:
+    fleet, prefix, telemetry = fleet_of("a", "b"), PrefixIndex(1 << 20), Telemetry()
+    fleet.observe_health("a", True, 0.0, "")
+    fleet.observe_load("a", Load(at=7.0, running=3.0, kv_usage=0.0))
+    state = fleet.get("a")
+    assert state is not None
+    state.ledger.reserve("key", 4_000, 10, 9.75)
+    prefix.stored("a", text_chain(b"", b"x" * 256 * 2))
+    finished(telemetry, endpoint="a", failed_endpoints=["b", "b"])
+    found = await samples(EndpointMetrics(fleet, prefix, telemetry, lambda: 10.0))
+    assert at(found, "endpoint_healthy", endpoint="a") == 1
+    assert at(found, "endpoint_healthy", endpoint="b") == 0
+    assert at(found, "endpoint_in_flight_requests", endpoint="a") == 1
+    rate = at(found, "endpoint_prefill_tokens_per_second", endpoint="a")
+    assert rate is not None
+    assert at(found, "endpoint_queued_prefill_tokens", endpoint="a") == 4_000 - rate / 4
+    assert at(found, "endpoint_running", endpoint="a") == 3
+    assert at(found, "endpoint_waiting", endpoint="a") is None  # not reported: not zero
+    assert at(found, "endpoint_kv_usage", endpoint="a") == 0  # reported as zero
+    assert at(found, "endpoint_load_age_seconds", endpoint="a") == 3
+    assert at(found, "endpoint_load_age_seconds", endpoint="b") is None
+    assert at(found, "endpoint_prefix_blocks", endpoint="a") == 2
+    assert at(found, "endpoint_requests_total", endpoint="a") == 1
+    assert at(found, "endpoint_failures_total", endpoint="b") == 2
+
+
+async def test_an_endpoint_that_left_leaves_no_series() -> None:
+    fleet, telemetry = fleet_of("a", "b"), Telemetry()
+    finished(telemetry, endpoint="a")
+    metrics = EndpointMetrics(fleet, PrefixIndex(1 << 20), telemetry, lambda: 1.0)
+    assert at(await samples(metrics), "endpoint_requests_total", endpoint="a") == 1
+    fleet.remove("a")
+    found = await samples(metrics)
+    assert all(("endpoint", "a") not in labels for _, labels in found)
+    assert at(found, "endpoint_requests_total", endpoint="b") == 0
+
+
+async def test_the_documentation_has_every_metric_with_its_labels() -> None:
+    fleet, prefix, telemetry = fleet_of("a"), PrefixIndex(1 << 20), Telemetry()
+    fleet.observe_load("a", Load(at=0.0, running=1.0, waiting=1.0, kv_usage=0.5))
+    finished(
+        telemetry,
+        reason="x",
+        retries=["x"],
+        prompt_tokens=1,
+        cached_tokens=1,
+        completion_tokens=1,
+        ttft=1.0,
+        inter_token=1.0,
+    )
+    finished(telemetry)
+    told: dict[str, set[str]] = {}
+    for name, labels in await samples(
+        RequestMetrics(telemetry),
+        PrefixMetrics(prefix),
+        EndpointMetrics(fleet, prefix, telemetry, lambda: 0.0),
+    ):
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        told[base] = {label for label, _ in labels} - {"le"}
+    documented = {}
+    for name, cell in re.findall(
+        r"^\| `(inferway_\w+)` \| (?:counter|gauge|histogram) \|([^|]*)\|",
+        DOCUMENT.read_text(),
+        re.M,
+    ):
+        per_endpoint = name.startswith("inferway_endpoint_")  # their table needs no such column
+        documented[name] = {"endpoint"} if per_endpoint else set(re.findall(r"`(\w+)`", cell))
+    assert documented == told
+
+
+async def test_a_page_is_written_without_holding_up_others() -> None:
+    metrics = RequestMetrics(Telemetry())
+    page = asyncio.create_task(render([metrics]))
+    turns = 0
+    while not page.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= len(list(metrics.collect()))
