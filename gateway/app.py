@@ -111,7 +111,11 @@ class Gateway:
             on_restart=router.restarted,
         )
         self._keeper = FleetKeeper(
-            router.fleet, clock=_clock, remove=router.remove_endpoint, changed=self._fleet_changed
+            router.fleet,
+            clock=_clock,
+            upsert=router.upsert_endpoint,
+            remove=router.remove_endpoint,
+            changed=self._fleet_changed,
         )
         self._prober = prober
         settings = await self._with_embedded(settings)

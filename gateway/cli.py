@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from gateway.app import Gateway, StartError
 from gateway.config import ConfigError, Settings, from_options, load, watch
@@ -28,7 +29,7 @@ _errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def _fail(error: Exception) -> typer.Exit:
-    _errors.print(f"[red]error:[/red] {error}", markup=True)
+    _errors.print(f"[red]error:[/red] {escape(str(error))}")
     return typer.Exit(2)
 
 

@@ -171,14 +171,26 @@ class Router:
         if self._belongs(state):
             self.fleet.observe_success(state.name)
 
-    def failed(self, decision: Decision, now: float, reason: str, *, refused: bool = False) -> None:
-        """The attempt failed through the endpoint; ``refused``: it did not even accept it."""
+    def failed(
+        self,
+        decision: Decision,
+        now: float,
+        reason: str,
+        *,
+        refused: bool = False,
+        blameless: bool = False,
+    ) -> None:
+        """The attempt failed through the endpoint.
+
+        ``refused``: it did not even accept the connection; ``blameless``: it is well and just
+        has no room.
+        """
         if not decision.enter(Phase.FAILED):
             return
         self._end(decision, now)
         state = decision.endpoint
         decision.attempts.append(FailedAttempt(state.name, now, reason, refused))
-        if self._belongs(state):
+        if self._belongs(state) and not blameless:
             self.fleet.observe_failure(state.name, now, reason, refused=refused)
 
     def abandoned(self, decision: Decision, now: float) -> None:

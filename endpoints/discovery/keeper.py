@@ -14,8 +14,8 @@ class FleetKeeper:
     """Applies wanted sets of endpoints to the fleet.
 
     An endpoint that is not wanted any more is drained: it gets nothing new, and is removed
-    once nothing of ours is in flight there, or after ``grace`` seconds. ``remove`` takes a
-    name out for good (it may have more to clean up than the fleet). ``changed`` is
+    once nothing of ours is in flight there, or after ``grace`` seconds. ``upsert`` and
+    ``remove`` change membership (there may be more to it than the fleet). ``changed`` is
     called after the fleet's membership or an endpoint's facts changed.
     """
 
@@ -24,12 +24,14 @@ class FleetKeeper:
         fleet: Fleet,
         *,
         clock: Callable[[], float],
+        upsert: Callable[[Endpoint, float], object],
         remove: Callable[[str], object],
         changed: Callable[[], None],
         grace: float = 60.0,
     ) -> None:
         self._fleet = fleet
         self._clock = clock
+        self._upsert = upsert
         self._remove = remove
         self._changed = changed
         self._grace = grace
@@ -47,7 +49,7 @@ class FleetKeeper:
         changes = reconcile(current, wanted)
         now = self._clock()
         for endpoint in (*changes.added, *changes.changed):
-            self._fleet.upsert(endpoint, now)
+            self._upsert(endpoint, now)
         for name in changes.removed:
             self._fleet.drain(name, now)
         if changes:

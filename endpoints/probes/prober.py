@@ -35,8 +35,8 @@ class FleetProber:
     """Keeps what the fleet knows of its endpoints true, from `start` to `stop`.
 
     It follows the fleet's membership when told to (`sync`). ``on_restart`` is called with
-    the name of an endpoint whose engine started anew, or whose name now stands for another
-    server: its cache is not what it was. A ``session`` that is passed in stays open.
+    the name of an endpoint whose engine started anew: its cache is not what it was. A
+    ``session`` that is passed in stays open.
     """
 
     def __init__(
@@ -102,8 +102,6 @@ class FleetProber:
                 continue
             if watch is not None:
                 self._leave(name)
-                if watch.endpoint.url != endpoint.url:
-                    self._surroundings.on_restart(name)
             self._visit(endpoint)
 
     async def wait_first_round(self, timeout: float) -> bool:  # noqa: ASYNC109 - a wait's bound

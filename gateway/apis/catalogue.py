@@ -106,7 +106,7 @@ _ROUTES: dict[tuple[str, str], Route] = {
 
 _FORWARD_OTHER = Forward(PASSTHROUGH)
 _FORWARD_OTHER_MESSAGES = Forward(PASSTHROUGH_MESSAGES)
-_PASSTHROUGH_METHODS = frozenset({"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"})
+_PASSTHROUGH_METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
 
 _KEPT_FROM_CLIENTS = frozenset(
     {"health", "invocations", "load_lora_adapter", "loads", "metrics", "unload_lora_adapter"}

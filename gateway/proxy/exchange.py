@@ -216,12 +216,11 @@ class Exchange:
                 )
             )
 
-    def _try_next(self, reason: str, *, refused: bool = False) -> bool:
+    def _try_next(self, reason: str, *, refused: bool = False, blameless: bool = False) -> bool:
         """Give the current attempt up for the next ranked endpoint; False when there is none."""
         assert self._decision is not None
         router, now = self._context.router, self._context.now()
-        self._record.failed_endpoints.append(self._decision.endpoint.name)
-        router.failed(self._decision, now, reason, refused=refused)
+        router.failed(self._decision, now, reason, refused=refused, blameless=blameless)
         if not router.retry(self._decision, now):
             return False
         self._record.retries.append(reason)
@@ -241,7 +240,7 @@ class Exchange:
 
     def response_head(self, status: int, headers: Headers) -> None:
         """Keep the head until the body begins."""
-        if status in _TRY_ANOTHER and self._try_next(f"status_{status}"):
+        if status in _TRY_ANOTHER and self._try_next(f"status_{status}", blameless=status == 429):
             return
         self._status = status
         self._response_headers = headers
@@ -441,6 +440,7 @@ class Exchange:
         record.inter_token = meter.inter_token
         record.duration = self._context.now() - record.started
         if self._decision is not None:
+            record.failed_endpoints = [failed.endpoint for failed in self._decision.attempts]
             choice = self._decision.choice
             record.predicted_cached_tokens = choice.cached_tokens
             record.predicted_ttft = choice.predicted_ttft

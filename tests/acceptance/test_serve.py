@@ -2,63 +2,16 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anthropic
 import openai
 import pytest
 
-INFERWAY = str(Path(sys.executable).with_name("inferway"))
-
-
-@dataclass
-class Served:
-    """A running `inferway serve`."""
-
-    process: subprocess.Popen[str]
-    url: str
-    admin: str
-
-    def get(self, path: str) -> str:
-        """A page of the admin server."""
-        with urllib.request.urlopen(self.admin + path, timeout=5) as page:
-            return str(page.read().decode())
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[Served]:
-    """`inferway serve` on free ports until the block ends; it must end cleanly."""
-    process = subprocess.Popen(
-        [INFERWAY, "serve", "--port", "0", "--admin-port", "0", *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if "serving clients on" in line:
-                words = [word.rstrip(",") for word in line.split() if word.startswith("http://")]
-                break
-        else:
-            pytest.fail("it never served: " + "".join(lines))
-        yield Served(process, words[0], words[1])
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=15) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+from tests.support.processes import INFERWAY, Served, serving, simulated
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +162,10 @@ def test_sigterm_ends_the_gateway_and_its_servers() -> None:
 def test_endpoints_follow_the_file(tmp_path: Path) -> None:
     with simulated() as first, simulated() as second:
         config = tmp_path / "inferway.yaml"
-        config.write_text(f"endpoints: [{{url: {first}}}]\n")
+        config.write_text(f"endpoints: [{{url: {first.url}}}]\n")
         with serving("--config", str(config)) as served:
             assert len(json.loads(served.get("/debug/endpoints"))) == 1
-            config.write_text(f"endpoints: [{{url: {first}}}, {{url: {second}}}]\n")
+            config.write_text(f"endpoints: [{{url: {first.url}}}, {{url: {second.url}}}]\n")
             end = time.monotonic() + 10
             while len(json.loads(served.get("/debug/endpoints"))) < 2:
                 assert time.monotonic() < end
@@ -220,24 +173,6 @@ def test_endpoints_follow_the_file(tmp_path: Path) -> None:
             config.write_text("endpoints: [{url: 'http://[broken'}]\n")
             time.sleep(2.5)  # two looks at the file: the broken one must change nothing
             assert len(json.loads(served.get("/debug/endpoints"))) == 2
-
-
-@contextmanager
-def simulated() -> Iterator[str]:
-    """One simulated server as a process; its URL."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.fleet", "--json-ready"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None and process.stdin is not None
-    try:
-        yield str(json.loads(process.stdout.readline())["urls"][0])
-    finally:
-        process.stdin.close()
-        process.wait(timeout=10)
-        process.stdout.close()
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -463,7 +463,6 @@ async def test_endpoints_come_move_and_go(stage: Stage) -> None:
     stage.join(second.url, "a")  # the name moves to another server
     stage.prober.sync()
     await stage.until(lambda: stage.running("a") == 42)
-    assert stage.restarts == ["a"]
 
     stage.fleet.remove("b")
     stage.fleet.remove("a")

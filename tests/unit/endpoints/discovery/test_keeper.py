@@ -27,7 +27,12 @@ class Setting:
         self.removed: list[str] = []
         self.changes = 0
         self.keeper = FleetKeeper(
-            self.fleet, clock=lambda: self.now, remove=self.remove, changed=self.changed, grace=30
+            self.fleet,
+            clock=lambda: self.now,
+            upsert=self.fleet.upsert,
+            remove=self.remove,
+            changed=self.changed,
+            grace=30,
         )
 
     def remove(self, name: str) -> None:
