@@ -34,7 +34,7 @@ def demo(
     servers: Annotated[int, typer.Option(min=1, help="Simulated model servers.")] = 4,
     speed: Annotated[
         float, typer.Option(min=0.01, help="Arrivals, times the recorded rate.")
-    ] = 0.6,
+    ] = 0.7,
     time_scale: Annotated[
         float, typer.Option(min=0.01, help="Factor on all times; 0.1 is ten times faster.")
     ] = 0.1,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, quantiles
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from bench.demo.driver import Outcome
@@ -50,8 +51,9 @@ def summarise(policy: str, outcomes: Sequence[Outcome], time_scale: float) -> Su
 def table(summaries: Sequence[Summary]) -> Table:
     """The summaries side by side."""
     result = Table(title="time to first token (s, at the recorded speed)")
-    for heading in ("policy", "mean", "p50", "p90", "p99", "prefix hits", "busiest", "failures"):
-        result.add_column(heading, justify="left" if heading == "policy" else "right")
+    for heading in ("policy", "mean", "p50", "p90", "p99", "hits", "busiest", "failures"):
+        justify: JustifyMethod = "left" if heading == "policy" else "right"
+        result.add_column(heading, justify=justify, no_wrap=True)
     for summary in summaries:
         result.add_row(
             summary.policy,

@@ -106,7 +106,11 @@ def sim(
         )
     except msgspec.ValidationError as error:
         raise typer.BadParameter(str(error)) from None
-    uvloop.run(_serve(EmbeddedFleet(settings, servers, port), json_ready=json_ready))
+    try:
+        uvloop.run(_serve(EmbeddedFleet(settings, servers, port), json_ready=json_ready))
+    except OSError as error:  # a port is taken
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 async def _serve(fleet: EmbeddedFleet, *, json_ready: bool) -> None:

@@ -1,8 +1,6 @@
 """The gateway as a user runs it: the command, its servers, real clients, real signals."""
 
 import json
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from tests.support.processes import INFERWAY, Served, serving, simulated
+from tests.support.processes import Served, run, serving, simulated
 
 
 @pytest.fixture(scope="module")
@@ -173,17 +171,6 @@ def test_endpoints_follow_the_file(tmp_path: Path) -> None:
             config.write_text("endpoints: [{url: 'http://[broken'}]\n")
             time.sleep(2.5)  # two looks at the file: the broken one must change nothing
             assert len(json.loads(served.get("/debug/endpoints"))) == 2
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command to its end."""
-    return subprocess.run(
-        [INFERWAY, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
 
 
 def test_help_and_config_errors_are_worth_reading(tmp_path: Path) -> None:

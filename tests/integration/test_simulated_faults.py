@@ -82,12 +82,15 @@ async def test_a_full_queue_answers_429(http: aiohttp.ClientSession) -> None:
 
 
 async def test_a_slow_start(http: aiohttp.ClientSession) -> None:
-    async with running(startup_seconds=0.3) as server:
+    async with running(startup_seconds=3600) as server:
         async with http.get(f"{server.url}/health") as response:
             assert response.status == 503
         status, _ = await post(http, f"{server.url}/v1/completions", {"prompt": "x"})
         assert status == 503
+    async with running(startup_seconds=0.05) as server:
         await until(lambda: server.service.ready)
+        async with http.get(f"{server.url}/health") as response:
+            assert response.status == 200
         status, _ = await post(http, f"{server.url}/v1/completions", {"prompt": "x"})
         assert status == 200
 

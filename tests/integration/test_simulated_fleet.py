@@ -94,11 +94,26 @@ async def test_a_killed_server_comes_back_on_its_port(http: aiohttp.ClientSessio
         assert status == 200
 
 
-async def test_the_command_refuses_what_it_does_not_know() -> None:
+async def refused(*arguments: str) -> tuple[int | None, str]:
+    """The exit code and the words of a command that does not start."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.fleet", "--preset", "9b-abacus"),
-        stderr=asyncio.subprocess.PIPE,
+        *(sys.executable, "-m", "bench.fleet", *arguments), stderr=asyncio.subprocess.PIPE
     )
     _, errors = await process.communicate()
-    assert process.returncode == 2
-    assert b"8b-h100" in errors
+    return process.returncode, errors.decode()
+
+
+async def test_the_command_refuses_what_it_does_not_know() -> None:
+    code, errors = await refused("--preset", "9b-abacus")
+    assert code == 2
+    assert "8b-h100" in errors
+    code, errors = await refused("--block-size", "0")
+    assert code == 2
+    assert "block_size" in errors
+
+
+async def test_a_taken_port_is_said() -> None:
+    async with EmbeddedFleet(ServerSettings(), 1) as fleet:
+        code, errors = await refused("--port", fleet.urls[0].rsplit(":", 1)[1])
+    assert code == 1
+    assert "in use" in errors

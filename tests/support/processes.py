@@ -1,6 +1,7 @@
 """The real processes that acceptance tests are about."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -103,3 +104,14 @@ def simulated(*arguments: str) -> Iterator[SimulatedServer]:
         yield server
     finally:
         server.kill()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command to its end."""
+    return subprocess.run(
+        [INFERWAY, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )

@@ -102,17 +102,18 @@ class Stats:
             self.inter_token_latency.observe(now - sequence.last_token_at)
 
     def ended(self, sequence: TokenSequence, now: float) -> None:
-        """A sequence finished or was aborted. Phases that it never reached are not observed."""
+        """A sequence ended; as in vLLM, an aborted one is in no histogram of whole requests."""
         assert sequence.finish is not None
         self.finished[sequence.finish] += 1
+        if sequence.finish == "abort":
+            return
+        assert sequence.scheduled_at is not None
         self.end_to_end.observe(now - sequence.arrival)
+        self.queue.observe(sequence.scheduled_at - sequence.arrival)
         self.request_prompt_tokens.observe(len(sequence.prompt))
         self.request_generation_tokens.observe(sequence.generated)
-        if sequence.scheduled_at is None:
-            return
-        self.queue.observe(sequence.scheduled_at - sequence.arrival)
         if sequence.first_token_at is None or sequence.last_token_at is None:
-            return
+            return  # it only pooled
         self.inference.observe(sequence.last_token_at - sequence.scheduled_at)
         self.prefill.observe(sequence.first_token_at - sequence.scheduled_at)
         decode = sequence.last_token_at - sequence.first_token_at
