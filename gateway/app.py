@@ -16,14 +16,18 @@ from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
 from gateway.logs import set_log_level
 from gateway.proxy.context import ProxyContext
+from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
+from gateway.tls import ServerTls, TlsError, upstream_context
+from routing.breaker import BreakerSettings
 from routing.fleet import Fleet
 from routing.policies import make_policy
 from routing.prefix.index import PrefixIndex
+from routing.retries import RetrySettings
 from routing.router import Router, RouterSettings
 
 _FIRST_ROUND_SECONDS = 5.0
@@ -56,14 +60,25 @@ class Gateway:
         self._running = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._readiness = Readiness()
+        self._tls: ServerTls | None = None
         self.router = Router(
-            Fleet(),
+            Fleet(
+                BreakerSettings(
+                    failures_in_a_row=settings.routing.breaker.failures,
+                    open_seconds=settings.routing.breaker.open_seconds,
+                    longest_open_seconds=settings.routing.breaker.max_open_seconds,
+                )
+            ),
             PrefixIndex(settings.routing.index_bytes),
             make_policy(settings.routing.policy),
             RouterSettings(
                 fallbacks=settings.routing.fallbacks,
                 default_cache_tokens=settings.routing.default_cache_tokens,
                 max_requests_per_endpoint=settings.routing.max_requests_per_endpoint,
+                retries=RetrySettings(
+                    share=settings.routing.retry_budget.fraction,
+                    minimum_per_second=settings.routing.retry_budget.minimum_per_second,
+                ),
             ),
         )
         self._telemetry = Telemetry(self.router.fleet.knows)
@@ -130,7 +145,8 @@ class Gateway:
             self._spawn(self._follow(self._changes))
         self._readiness.ready()
         _log.info(
-            "serving clients on http://%s:%d, operators on http://%s:%d",
+            "serving clients on %s://%s:%d, operators on http://%s:%d",
+            "http" if self._tls is None else "https",
             settings.listen.host,
             self.port,
             settings.admin.host,
@@ -140,12 +156,21 @@ class Gateway:
 
     async def _start_servers(self) -> None:
         settings = self._settings
+        try:
+            if settings.listen.tls is not None:
+                self._tls = ServerTls(settings.listen.tls)
+                self._spawn(self._tls.keep_fresh())
+            upstream_tls = upstream_context(settings.proxy)
+        except TlsError as error:
+            raise StartError(str(error)) from error
         context = ProxyContext(
             router=self.router,
             pools=Pools(
                 PoolSettings(
                     connect_timeout=settings.proxy.connect_timeout,
+                    idle_timeout=settings.proxy.upstream_idle_timeout,
                     max_idle=settings.proxy.max_idle_upstream,
+                    tls=upstream_tls,
                 )
             ),
             telemetry=self._telemetry,
@@ -153,10 +178,22 @@ class Gateway:
             log_request=self._access_log().write if settings.log.access else _log_nothing,
             now=_clock,
             created=int(time.time()),
+            cors=Cors(settings.cors),
         )
-        self._server = ProxyServer(context, settings.listen.host, settings.listen.port)
+        self._server = ProxyServer(
+            context,
+            settings.listen.host,
+            settings.listen.port,
+            tls=None if self._tls is None else self._tls.context,
+        )
         self._admin = AdminServer(
-            make_app(self.router, self._telemetry, self._readiness, _clock),
+            make_app(
+                self.router,
+                self._telemetry,
+                self._readiness,
+                _clock,
+                lambda: None if self._tls is None else self._tls.not_after,
+            ),
             settings.admin.host,
             settings.admin.port,
         )

@@ -64,6 +64,10 @@ def _problems_of(value: object, kind: object, path: str) -> Iterator[Problem]:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield from problems_in(value, kind, path)
         return
+    optional = _optional_struct(kind)
+    if optional is not None and isinstance(value, Mapping):
+        yield from problems_in(value, optional, path)
+        return
     item = _struct_of_list(kind)
     if item is not None and isinstance(value, list):
         for index, element in enumerate(value):
@@ -73,6 +77,15 @@ def _problems_of(value: object, kind: object, path: str) -> Iterator[Problem]:
         msgspec.convert(value, type=kind)
     except msgspec.ValidationError:
         yield Problem(path, f"{shown(value)} is not right here; expected {expected(kind)}")
+
+
+def _optional_struct(kind: object) -> type[msgspec.Struct] | None:
+    """The Struct of a ``Struct | None``; None for any other type."""
+    if get_origin(kind) not in (Union, UnionType):
+        return None
+    structs = [one for one in get_args(kind) if one is not NoneType]
+    only = structs[0] if len(structs) == 1 else None
+    return only if isinstance(only, type) and issubclass(only, msgspec.Struct) else None
 
 
 def _struct_of_list(kind: object) -> type[msgspec.Struct] | None:
@@ -91,7 +104,7 @@ def expected(kind: object) -> str:
         described = [meta.description for meta in arguments[1:] if isinstance(meta, msgspec.Meta)]
         return next(filter(None, described), None) or expected(arguments[0])
     if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        return f"one of {', '.join(map(_in_yaml, arguments))}"
     if origin in (Union, UnionType):
         return " or ".join(map(expected, arguments))
     if origin is tuple:
@@ -101,6 +114,11 @@ def expected(kind: object) -> str:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return "a mapping of settings"
     return _PLAIN_TYPES[kind]
+
+
+def _in_yaml(word: str) -> str:
+    """A text as it is written in YAML: with quotes where it would be a number without."""
+    return f'"{word}"' if word[:1].isdigit() else word
 
 
 def _hint(key: object, known: Iterable[str]) -> str:

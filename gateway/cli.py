@@ -113,7 +113,11 @@ def check_config(
 def _add_commands() -> None:
     """Commands of other packages, which join as entry points so that we need not import them."""
     for entry in sorted(entry_points(group="inferway.commands"), key=lambda point: point.name):
-        app.command(entry.name)(entry.load())
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
 
 
 def main() -> None:

@@ -1,146 +1,49 @@
 """One YAML file -> typed, validated, frozen settings.
 
-Seconds and bytes everywhere. Every key has a default except an endpoint's URL, unknown keys
-are errors, and an error says where it is, which value is wrong and what would be right.
-docs/configuration.md explains each key.
+What can be set, `gateway.settings` says. Unknown keys are errors, and an error says where it
+is, which value is wrong and what would be right. docs/configuration.md explains each key.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
 
-from endpoints.discovery.static import endpoint_from_url
 from gateway import strictyaml
 from gateway.checking import Problem, problems_in
-from routing.fleet import Endpoint
-from routing.policies import DEFAULT_POLICY, make_policy
+from gateway.settings import (
+    AdminSettings,
+    CorsSettings,
+    EndpointSettings,
+    ListenSettings,
+    LogSettings,
+    ProxySettings,
+    RoutingSettings,
+    Section,
+    Settings,
+)
+from routing.policies import make_policy
 
-_DAY = 86_400.0
-
-Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, description="non-empty text")]
-Port: TypeAlias = Annotated[
-    int, msgspec.Meta(ge=0, le=65_535, description="a port, 0 (any free one) to 65535")
+__all__ = [
+    "LIVE_KEYS",
+    "AdminSettings",
+    "ConfigError",
+    "CorsSettings",
+    "EndpointSettings",
+    "ListenSettings",
+    "LogSettings",
+    "ProxySettings",
+    "RoutingSettings",
+    "Section",
+    "Settings",
+    "from_options",
+    "from_text",
+    "load",
+    "restart_needed",
+    "watch",
 ]
-Seconds: TypeAlias = Annotated[
-    float, msgspec.Meta(gt=0, le=_DAY, description="seconds, above 0 and at most 86400")
-]
-Bytes: TypeAlias = Annotated[
-    int, msgspec.Meta(ge=1024, le=1 << 40, description="a whole number of bytes, at least 1024")
-]
-Count: TypeAlias = Annotated[
-    int, msgspec.Meta(ge=1, le=1_000_000_000, description="a whole number, at least 1")
-]
-CountOrZero: TypeAlias = Annotated[
-    int, msgspec.Meta(ge=0, le=1_000_000_000, description="a whole number, at least 0")
-]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of the settings. What is built in code, not from a file, is not checked."""
-
-
-class ListenSettings(Section, frozen=True):
-    """Where clients connect."""
-
-    host: Text = "127.0.0.1"
-    port: Port = 8080
-
-
-class AdminSettings(Section, frozen=True):
-    """Where operators connect."""
-
-    host: Text = "127.0.0.1"
-    port: Port = 9090
-
-
-class EndpointSettings(Section, frozen=True):
-    """One model server; None leaves it to what discovery and probes find out."""
-
-    url: Text
-    name: Text | None = None
-    engine: Text | None = None
-    models: tuple[Text, ...] | None = None
-    cache_tokens: Count | None = None
-    labels: dict[str, str] = {}
-
-    def endpoint(self) -> Endpoint:
-        """The endpoint of these facts; ValueError says which one can't be."""
-        return endpoint_from_url(
-            self.url,
-            name=self.name,
-            engine=self.engine,
-            models=self.models,
-            cache_tokens=self.cache_tokens,
-            labels=tuple(self.labels.items()),
-        )
-
-
-class RoutingSettings(Section, frozen=True):
-    """How endpoints are chosen."""
-
-    policy: Text = DEFAULT_POLICY
-    index_bytes: Bytes = 268_435_456
-    default_cache_tokens: Count = 500_000
-    max_requests_per_endpoint: Count | None = None
-    fallbacks: CountOrZero = 3
-
-
-class ProbeSettings(Section, frozen=True):
-    """How endpoints are watched."""
-
-    interval: Seconds = 0.5
-    timeout: Seconds = 2.0
-    models_interval: Seconds = 10.0
-    unhealthy_after: Count = 2
-    healthy_after: Count = 1
-
-
-class ProxySettings(Section, frozen=True):
-    """Limits and time-outs of the data plane."""
-
-    max_body_bytes: Bytes = 67_108_864
-    max_header_bytes: Bytes = 65_536
-    connect_timeout: Seconds = 2.0
-    first_byte_timeout: Seconds = 600.0
-    idle_timeout: Seconds = 300.0
-    keepalive_timeout: Seconds = 75.0
-    header_timeout: Seconds = 20.0
-    body_timeout: Seconds = 60.0
-    drain_seconds: Seconds = 30.0
-    max_idle_upstream: CountOrZero = 256
-
-
-class LogSettings(Section, frozen=True):
-    """What is written about it all."""
-
-    format: Literal["console", "json"] = "console"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    access: bool = True
-
-
-class Settings(Section, frozen=True):
-    """Everything that can be set; `Settings()` is what an empty mapping means."""
-
-    listen: ListenSettings = ListenSettings()
-    admin: AdminSettings = AdminSettings()
-    endpoints: tuple[EndpointSettings, ...] = ()
-    routing: RoutingSettings = RoutingSettings()
-    probes: ProbeSettings = ProbeSettings()
-    proxy: ProxySettings = ProxySettings()
-    log: LogSettings = LogSettings()
-
-    def fleet_endpoints(self) -> tuple[Endpoint, ...]:
-        """The endpoints as discovery knows them; ValueError for one that can't be."""
-        return tuple(settings.endpoint() for settings in self.endpoints)
-
-    def with_endpoints(self, urls: Iterable[str]) -> "Settings":
-        """The same with these endpoints instead, about which nothing is known but the URL."""
-        return msgspec.structs.replace(
-            self, endpoints=tuple(EndpointSettings(url=url) for url in urls)
-        )
 
 
 class ConfigError(ValueError):
@@ -239,15 +142,13 @@ def restart_needed(old: Settings, new: Settings) -> tuple[str, ...]:
     return tuple(key for key in _differing(old, new) if key not in LIVE_KEYS)
 
 
-def _differing(old: Settings, new: Settings) -> Iterator[str]:
-    for section in old.__struct_fields__:
-        before, after = getattr(old, section), getattr(new, section)
-        if isinstance(before, Section):
-            for key in before.__struct_fields__:
-                if getattr(before, key) != getattr(after, key):
-                    yield f"{section}.{key}"
+def _differing(old: Section, new: Section, prefix: str = "") -> Iterator[str]:
+    for key in old.__struct_fields__:
+        before, after = getattr(old, key), getattr(new, key)
+        if isinstance(before, Section) and isinstance(after, Section):
+            yield from _differing(before, after, f"{prefix}{key}.")
         elif before != after:
-            yield section
+            yield prefix + key
 
 
 # -- reading -------------------------------------------------------------------------------
@@ -307,6 +208,8 @@ def _checked(data: object, source: str) -> Settings:
     problems = (
         *_routing_problems(settings.routing),
         *_port_problems(settings.listen, settings.admin),
+        *_proxy_problems(settings.proxy),
+        *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
     )
     if problems:
@@ -319,11 +222,32 @@ def _routing_problems(routing: RoutingSettings) -> Iterator[Problem]:
         make_policy(routing.policy)
     except ValueError as error:
         yield Problem("routing.policy", str(error))
+    breaker = routing.breaker
+    if breaker.max_open_seconds < breaker.open_seconds:
+        yield Problem(
+            "routing.breaker.max_open_seconds",
+            f"{breaker.max_open_seconds} is less than open_seconds, {breaker.open_seconds}",
+        )
 
 
 def _port_problems(listen: ListenSettings, admin: AdminSettings) -> Iterator[Problem]:
     if listen.port == admin.port != 0 and listen.host == admin.host:
         yield Problem("admin.port", f"{admin.port} is listen.port already; choose another one")
+
+
+def _proxy_problems(proxy: ProxySettings) -> Iterator[Problem]:
+    if proxy.upstream_ca_file is not None and not proxy.upstream_verify:
+        yield Problem(
+            "proxy.upstream_ca_file",
+            f"{proxy.upstream_ca_file!r} is never looked at while upstream_verify is false",
+        )
+
+
+def _cors_problems(cors: CorsSettings) -> Iterator[Problem]:
+    if cors.credentials and "*" in cors.origins:
+        yield Problem(
+            "cors.credentials", "true lets no page in with the origin *; name the origins"
+        )
 
 
 def _endpoint_problems(endpoints: Iterable[EndpointSettings]) -> Iterator[Problem]:

@@ -21,6 +21,8 @@ from routing.request import Request
 class Phase(Enum):
     """Where a routed request is in its life."""
 
+    __hash__ = object.__hash__  # an Enum's own, in Python, is a cost in every transition
+
     ROUTED = "routed"  # reserved on its endpoint, nothing sent yet
     SENT = "sent"  # the endpoint has it and works on the prefill
     DECODING = "decoding"  # the first token was seen
@@ -84,6 +86,8 @@ class Decision:
     reported_completion_tokens: int | None = None
     attempts: list[FailedAttempt] = field(default_factory=list)
     """What failed so far."""
+    retry_denied: str | None = None
+    """Why the last failure was not retried although another endpoint was there."""
 
     @property
     def choice(self) -> Choice:

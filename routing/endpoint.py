@@ -5,13 +5,15 @@ Three kinds of knowledge, kept apart because they fail in different ways:
 - *identity* (`Endpoint`): given by discovery, immutable;
 - *observations* (`Load`, models, health): scraped, always with the time they were taken;
   ``None`` means the engine does not tell, which is neither zero nor stale;
-- the *ledger*: what this gateway sent and is not done yet, exact and immediate.
+- the *ledger*: what this gateway sent and is not done yet, exact and immediate;
+- the *breaker*: whether what it sent there lately ended well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from routing.breaker import Breaker, BreakerSettings
 from routing.latency import Timing
 from routing.ledger import Ledger
 
@@ -98,12 +100,28 @@ class EndpointState:
     load: Load | None = None
     foreign_waiting: float = 0.0  # of `load`: requests waiting there that this gateway didn't send
     foreign_running: float = 0.0
-    consecutive_failures: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     timing: Timing = field(default_factory=Timing)
+    breaker: Breaker = field(default_factory=lambda: Breaker(BreakerSettings(), 0.0))
+    row: int = -1
+    """Its row in the fleet's table of loads; -1 outside of a fleet."""
 
     def __post_init__(self) -> None:
         self.name = self.endpoint.name
+
+    def watch(self, on_change: Callable[[], object] | None) -> None:
+        """Have ``on_change`` called whenever the ledger or the time models change."""
+        self.ledger.on_change = self.timing.on_change = on_change
+
+    @property
+    def available(self) -> bool:
+        """Whether it may get a request now: it is well, and requests there end well."""
+        return self.health is Health.HEALTHY and self.breaker.admits
+
+    @property
+    def consecutive_failures(self) -> int:
+        """Requests that failed there in a row."""
+        return self.breaker.failures_in_a_row
 
     @property
     def cache_tokens(self) -> int | None:

@@ -1,29 +1,34 @@
 """All endpoints the gateway knows, and who may be chosen for a model.
 
 Discovery adds and removes, probes and the data plane observe. What a decision asks for,
-`Fleet.serving`, is answered from a table that is rebuilt only when membership, health or
-models change. Observations about a name that is not in the fleet are ignored: a probe may
-outlive its endpoint.
+`Fleet.candidates`, is answered from groups that are rebuilt only when membership, health,
+models or a breaker's admission change. Observations about a name that is not in the fleet are
+ignored: a probe may outlive its endpoint.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from math import inf
 from types import MappingProxyType
 
+from routing.breaker import Breaker, BreakerSettings, Circuit
 from routing.endpoint import Endpoint, EndpointState, Health, Load, ServedModel
+from routing.loads import Group, LoadTable
 
 __all__ = ["Endpoint", "EndpointState", "Fleet", "Health", "Load", "ServedModel"]
-
-FAILURES_TO_UNHEALTHY = 3
-"""Failed requests in a row after which an endpoint gets no more until a probe finds it well."""
 
 
 class Fleet:
     """The endpoints by name, in the order in which they joined."""
 
-    def __init__(self) -> None:
+    def __init__(self, breaker: BreakerSettings | None = None) -> None:
+        self.table = LoadTable()
+        """The loads of all endpoints, as columns."""
+        self._breaker_settings = breaker or BreakerSettings()
         self._states: dict[str, EndpointState] = {}
-        self._healthy: tuple[EndpointState, ...] | None = None  # None: to be rebuilt
-        self._by_model: dict[str, list[EndpointState]] = {}
+        self._available: Group | None = None  # None: to be rebuilt
+        self._by_model: dict[str, Group] = {}
+        self._open: set[EndpointState] = set()  # whose breaker is open
+        self._reopens_at = inf  # no breaker becomes half-open before
 
     def __len__(self) -> int:
         return len(self._states)
@@ -42,10 +47,14 @@ class Fleet:
         state = self._states.get(endpoint.name)
         if state is None:
             state = self._states[endpoint.name] = EndpointState(endpoint, health_since=now)
+            state.breaker = Breaker(self._breaker_settings, now)
+            self.table.add(state)
         elif state.endpoint.url != endpoint.url:
             state.models, state.models_at, state.load, state.engine = None, None, None, None
             state.foreign_waiting = state.foreign_running = 0.0
-            state.consecutive_failures = 0
+            state.breaker = Breaker(self._breaker_settings, now)
+            self._open.discard(state)
+            self.table.touch(state)
             self._set_health(state, Health.UNKNOWN, now, "its address changed")
         elif state.health is Health.DRAINING:
             self._set_health(state, Health.UNKNOWN, now, "back in the fleet")
@@ -57,7 +66,7 @@ class Fleet:
             state.models = MappingProxyType(
                 {name: known.get(name, ServedModel(name)) for name in endpoint.models}
             )
-        self._healthy = None
+        self._available = None
         return state
 
     def drain(self, name: str, now: float) -> None:
@@ -68,8 +77,12 @@ class Fleet:
 
     def remove(self, name: str) -> EndpointState | None:
         """Take the endpoint out and return its last state; None when it was not there."""
-        self._healthy = None
-        return self._states.pop(name, None)
+        state = self._states.pop(name, None)
+        if state is not None:
+            self._open.discard(state)
+            self.table.remove(state)
+            self._available = None
+        return state
 
     def get(self, name: str) -> EndpointState | None:
         """The endpoint's state, or None."""
@@ -87,6 +100,7 @@ class Fleet:
         foreign = max(waiting + running - state.ledger.requests, 0.0)
         state.foreign_waiting = min(waiting, foreign)
         state.foreign_running = foreign - state.foreign_waiting
+        self.table.touch(state)
 
     def observe_models(self, name: str, models: Iterable[ServedModel], now: float) -> None:
         """What the endpoint says it serves. Names configured for it win over this list."""
@@ -99,7 +113,7 @@ class Fleet:
         state.models_at = now
         if served != state.models:
             state.models = MappingProxyType(served)
-            self._healthy = None
+            self._available = None
 
     def observe_engine(self, name: str, engine: str) -> None:
         """The engine a probe detected; a configured one wins."""
@@ -110,46 +124,107 @@ class Fleet:
     def observe_health(self, name: str, healthy: bool, now: float, reason: str) -> None:
         """The result of an active check. It never takes an endpoint back from draining.
 
-        Only a recovery forgets the failures in a row: a server may answer its health path
-        and fail every request.
+        Only a recovery matters to the breaker: a server may answer its health path and fail
+        every request.
         """
         state = self._states.get(name)
         if state is None or state.health is Health.DRAINING:
             return
         if healthy and state.health is not Health.HEALTHY:
-            state.consecutive_failures = 0
+            state.breaker.recovered(now)
+            self._open.discard(state)
         self._set_health(state, Health.HEALTHY if healthy else Health.UNHEALTHY, now, reason)
 
-    def observe_failure(self, name: str, now: float, reason: str, *, refused: bool) -> None:
-        """A request failed there. A refused connection counts at once, others three in a row."""
+    # -- what became of requests: what the data plane tells ----------------------------------
+
+    def sending(self, state: EndpointState, request: Hashable) -> None:
+        """A request is meant for the endpoint."""
+        breaker = state.breaker
+        if breaker.circuit is not Circuit.CLOSED:
+            breaker.sending(request)
+            self._available = None
+
+    def answered(self, state: EndpointState, request: Hashable, now: float) -> None:
+        """The answer to a request began."""
+        breaker = state.breaker
+        if breaker.circuit is not Circuit.CLOSED:
+            breaker.answered(request, now)
+            self._available = None
+
+    def observe_success(self, name: str, request: Hashable, now: float) -> None:
+        """A request ended well."""
+        state = self._states.get(name)
+        if state is not None:
+            self.answered(state, request, now)
+            state.breaker.succeeded(request, now)
+
+    def observe_failure(
+        self, name: str, now: float, reason: str, *, refused: bool, request: Hashable = None
+    ) -> None:
+        """A request failed there. A refused connection is a matter of health, others are not."""
         state = self._states.get(name)
         if state is None:
             return
-        state.consecutive_failures += 1
-        if state.health is Health.HEALTHY and (
-            refused or state.consecutive_failures >= FAILURES_TO_UNHEALTHY
-        ):
-            self._set_health(state, Health.UNHEALTHY, now, reason)
+        if refused:
+            self.unproven(state, request)
+            if state.health is Health.HEALTHY:
+                self._set_health(state, Health.UNHEALTHY, now, reason)
+            return
+        breaker = state.breaker
+        breaker.failed(request, now)
+        if breaker.circuit is Circuit.OPEN and state not in self._open:
+            assert breaker.half_open_at is not None
+            self._open.add(state)
+            self._reopens_at = min(self._reopens_at, breaker.half_open_at)
+            self._available = None
 
-    def observe_success(self, name: str) -> None:
-        """A request went well there: the row of failures is broken."""
-        state = self._states.get(name)
-        if state is not None:
-            state.consecutive_failures = 0
+    def unproven(self, state: EndpointState, request: Hashable) -> None:
+        """A request ended without telling anything about the endpoint."""
+        breaker = state.breaker
+        if breaker.circuit is not Circuit.CLOSED:
+            breaker.unproven(request)
+            self._available = None
+
+    def tick(self, now: float) -> None:
+        """Time passed: open breakers whose time is over admit a probe. O(1) until then."""
+        if now < self._reopens_at:
+            return
+        for state in self._open:
+            state.breaker.tick(now)
+        self._open = {state for state in self._open if state.breaker.circuit is Circuit.OPEN}
+        self._reopens_at = min(map(_half_open_at, self._open), default=inf)
+        self._available = None
 
     # -- questions: what decisions ask -----------------------------------------------------
 
-    def serving(self, model: str | None) -> Sequence[EndpointState]:
-        """The healthy endpoints that serve ``model`` (None: all healthy ones), in stable order.
+    def candidates(self, model: str | None) -> Group | None:
+        """The endpoints that may get a request for ``model`` (None: any); None without any.
 
-        O(1) while nothing changed. The sequence is shared: read it, don't keep it.
+        O(1) while nothing changed. The group is shared: read it, don't keep it.
         """
-        if self._healthy is None:
-            self._healthy = self._rebuild()
-        return self._healthy if model is None else self._by_model.get(model, ())
+        if self._available is None:
+            self._available = self._rebuild()
+        if model is not None:
+            return self._by_model.get(model)
+        return self._available if self._available.endpoints else None
+
+    def serving(self, model: str | None) -> Sequence[EndpointState]:
+        """The endpoints of `candidates`, in stable order; empty without any."""
+        group = self.candidates(model)
+        return () if group is None else group.endpoints
+
+    def reopens_at(self, model: str | None) -> float | None:
+        """When the first well endpoint for ``model`` behind an open breaker gets a probe."""
+        times = [
+            _half_open_at(state)
+            for state in self._open
+            if state.health is Health.HEALTHY
+            and (model is None or (state.models is not None and model in state.models))
+        ]
+        return min(times, default=None)
 
     def models(self) -> dict[str, ServedModel]:
-        """All models that some healthy endpoint serves, in the order of the endpoints."""
+        """All models that some available endpoint serves, in the order of the endpoints."""
         union: dict[str, ServedModel] = {}
         for state in self.serving(None):
             for name, model in (state.models or {}).items():
@@ -165,16 +240,22 @@ class Fleet:
         """Whether the models of some endpoint are not known yet."""
         return any(state.models is None for state in self)
 
-    def _rebuild(self) -> tuple[EndpointState, ...]:
-        healthy = tuple(state for state in self if state.health is Health.HEALTHY)
-        self._by_model = {}
-        for state in healthy:
+    def _rebuild(self) -> Group:
+        available = [state for state in self if state.available]
+        by_model: dict[str, list[EndpointState]] = {}
+        for state in available:
             for name in state.models or ():
-                self._by_model.setdefault(name, []).append(state)
-        return healthy
+                by_model.setdefault(name, []).append(state)
+        self._by_model = {name: Group(states, self.table) for name, states in by_model.items()}
+        return Group(available, self.table)
 
     def _set_health(self, state: EndpointState, health: Health, now: float, reason: str) -> None:
         if state.health is not health:
             state.health, state.health_since = health, now
-            self._healthy = None
+            self._available = None
         state.health_reason = reason
+
+
+def _half_open_at(state: EndpointState) -> float:
+    at = state.breaker.half_open_at
+    return inf if at is None else at

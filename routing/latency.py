@@ -9,6 +9,7 @@ an observation yields the logarithmic error ``e = ln(observed / predicted)``, cl
 This is stochastic gradient descent on the clamped squared log error.
 """
 
+from collections.abc import Callable
 from math import exp, log
 
 _SETTLED_GAIN = 0.1
@@ -16,7 +17,10 @@ _CLAMP = 1.0
 
 
 def _clamped_log_error(observed: float, predicted: float) -> float:
-    return min(max(log(observed / predicted), -_CLAMP), _CLAMP)
+    error = log(observed / predicted)
+    if error > _CLAMP:
+        return _CLAMP
+    return error if error > -_CLAMP else -_CLAMP
 
 
 class AffineTime:
@@ -39,15 +43,13 @@ class AffineTime:
         """Learn that ``amount`` took ``seconds``; times that aren't positive teach nothing."""
         if not seconds > 0.0 or amount < 0.0:
             return
-        predicted = self.seconds(amount)
-        step = self._gain() * _clamped_log_error(seconds, predicted)
+        self._seen += 1
+        predicted = self.fixed + self.slope * amount
+        gain = max(_SETTLED_GAIN, 1.0 / (1.0 + self._seen))
+        step = gain * _clamped_log_error(seconds, predicted)
         share = self.slope * amount / predicted
         self.fixed = min(max(self.fixed * exp(step * (1.0 - share)), 1e-5), 10.0)
         self.slope = min(max(self.slope * exp(step * share), 1e-9), 1.0)
-
-    def _gain(self) -> float:
-        self._seen += 1
-        return max(_SETTLED_GAIN, 1.0 / (1.0 + self._seen))
 
 
 class Timing:
@@ -56,15 +58,18 @@ class Timing:
     - first token: ``overhead + tokens / rate``, where tokens are the uncached prompt tokens
       ahead of a request plus its own (prior: 20 ms and 8,000 tokens/s);
     - next token: ``a + b x sequences decoding together`` (prior: 15 ms + 0.1 ms a sequence).
+
+    ``on_change`` is called after each observation.
     """
 
-    __slots__ = ("decode", "prefill")
+    __slots__ = ("decode", "on_change", "prefill")
 
     def __init__(self) -> None:
         self.prefill = AffineTime(fixed=0.020, slope=1.0 / 8_000.0)
         """Over uncached tokens."""
         self.decode = AffineTime(fixed=0.015, slope=0.0001)
         """Over sequences decoding together."""
+        self.on_change: Callable[[], object] | None = None
 
     @property
     def prefill_rate(self) -> float:
@@ -82,10 +87,14 @@ class Timing:
     def observe_prefill(self, tokens: float, seconds: float) -> None:
         """A first token came ``seconds`` after sending, with ``tokens`` ahead and own."""
         self.prefill.observe(tokens, seconds)
+        if self.on_change is not None:
+            self.on_change()
 
     def observe_decode(self, seconds: float, batch: float) -> None:
         """Tokens came ``seconds`` apart while ``batch`` sequences decoded together."""
         self.decode.observe(batch, seconds)
+        if self.on_change is not None:
+            self.on_change()
 
 
 class TokenScale:

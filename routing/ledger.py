@@ -7,7 +7,7 @@ which its first token was predicted. Counts are whole tokens, so that sums stay 
 many requests pass.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from math import inf
 
@@ -28,15 +28,16 @@ class Ledger:
     """Reservations of one endpoint. Every method is O(1) and idempotent.
 
     A key is whatever identifies an attempt; reports about unknown keys are ignored, since
-    they come late by nature.
+    they come late by nature. ``on_change`` is called after whatever changes a count.
     """
 
     __slots__ = (
         "_decoding",
         "_oldest",
-        "_oldest_since",
         "_prefilling",
         "decoding",
+        "oldest_since",
+        "on_change",
         "output_tokens",
         "prefill_tokens",
         "requests",
@@ -54,7 +55,19 @@ class Ledger:
         self._prefilling: dict[Hashable, _Reservation] = {}  # oldest first
         self._decoding: dict[Hashable, _Reservation] = {}
         self._oldest: _Reservation | None = None  # the oldest prefill
-        self._oldest_since = 0.0  # since when it has the engine for itself
+        self.oldest_since = 0.0
+        """Since when the oldest prefill has the engine for itself."""
+        self.on_change: Callable[[], object] | None = None
+
+    @property
+    def oldest_tokens(self) -> int:
+        """Tokens of the oldest prefill; 0 without one."""
+        return 0 if self._oldest is None else self._oldest.prefill_tokens
+
+    @property
+    def unseen_until(self) -> float:
+        """From when on the oldest prefill counts as done, even if nothing was seen; or inf."""
+        return inf if self._oldest is None else self._oldest.prefilled_at
 
     def reserve(
         self,
@@ -78,11 +91,13 @@ class Ledger:
             )
         reservation = _Reservation(prefill_tokens, output_tokens, prefilled_at)
         if self._oldest is None:
-            self._oldest, self._oldest_since = reservation, now
+            self._oldest, self.oldest_since = reservation, now
         self._prefilling[key] = reservation
         self.requests += 1
         self.prefill_tokens += prefill_tokens
         self.output_tokens += output_tokens
+        if self.on_change is not None:
+            self.on_change()
 
     def prefilled(self, key: Hashable, now: float) -> None:
         """The request's first token was seen: its prefill is over, it decodes."""
@@ -90,6 +105,8 @@ class Ledger:
         if reservation is not None:
             self._decoding[key] = reservation
             self.decoding += 1
+            if self.on_change is not None:
+                self.on_change()
 
     def progressed(self, key: Hashable, tokens: int) -> None:
         """The request has produced ``tokens`` tokens so far; fewer than before is ignored."""
@@ -110,19 +127,26 @@ class Ledger:
             self.decoding -= 1
         self.requests -= 1
         self.output_tokens -= reservation.remaining
+        if self.on_change is not None:
+            self.on_change()
+
+    def advance(self, now: float) -> None:
+        """Unseen prefills at the head of the queue whose predicted time is over decode now."""
+        while (oldest := self._oldest) is not None and oldest.prefilled_at <= now:
+            self.prefilled(next(iter(self._prefilling)), oldest.prefilled_at)
 
     def queued_prefill_tokens(self, now: float, rate: float) -> float:
         """Prefill tokens still ahead of a newcomer.
 
         The ledger can't see inside a prefill, so the oldest one is credited with the time it
-        had the engine for itself x ``rate`` (tokens a second), at most its own size. Unseen
-        prefills at the head of the queue whose predicted time is over become decodes first.
+        had the engine for itself x ``rate`` (tokens a second), at most its own size. The
+        ledger is brought up to ``now`` first (`advance`).
         """
-        while (oldest := self._oldest) is not None and oldest.prefilled_at <= now:
-            self.prefilled(next(iter(self._prefilling)), oldest.prefilled_at)
+        self.advance(now)
+        oldest = self._oldest
         if oldest is None:
             return 0.0
-        done = (now - self._oldest_since) * rate
+        done = (now - self.oldest_since) * rate
         if done <= 0.0:
             return self.prefill_tokens
         size = oldest.prefill_tokens
@@ -135,5 +159,5 @@ class Ledger:
         self.prefill_tokens -= reservation.prefill_tokens
         if reservation is self._oldest:
             self._oldest = next(iter(self._prefilling.values()), None)
-            self._oldest_since = max(now, self._oldest_since)
+            self.oldest_since = max(now, self.oldest_since)
         return reservation

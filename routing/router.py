@@ -19,19 +19,22 @@ from: the ledger (what is in flight), the prefix index (what is cached where), t
 """
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from routing.decision import Decision, FailedAttempt, Phase, Rejection, RejectionKind
-from routing.endpoint import Endpoint, EndpointState, Health
+from routing.endpoint import Endpoint, EndpointState
 from routing.fleet import Fleet
 from routing.latency import TokenScale
+from routing.loads import Group
 from routing.policies.policy import Policy, Slate
 from routing.prefix.chain import BLOCK_TOKENS
 from routing.prefix.index import PrefixIndex
+from routing.prefix.match import NOTHING, Match, together
 from routing.request import Request
+from routing.retries import RetryBudget, RetrySettings
 
+_FEW_HOLDERS = 32  # a prefix with more holders is looked up, not spelled out
 _SWEEP_NODES = 8  # nodes of dropped views given back with each request: a few microseconds
 
 
@@ -51,6 +54,8 @@ class RouterSettings:
     """Output assumed of a request, unless its own limit is lower."""
     retry_after: float = 1.0
     """Seconds after which a rejected client is asked to come again."""
+    retries: RetrySettings = field(default_factory=RetrySettings)
+    """How many retries there may be for the traffic there is."""
 
 
 class Router:
@@ -65,6 +70,8 @@ class Router:
         self.settings = settings
         self.recent: deque[Decision] = deque(maxlen=settings.receipts)
         """The latest decisions, newest last."""
+        self.retries = RetryBudget(settings.retries)
+        """How much may be retried, and how much was."""
         self._scales: dict[str, TokenScale] = {}
 
     # -- deciding --------------------------------------------------------------------------
@@ -72,40 +79,48 @@ class Router:
     def route(self, request: Request, now: float) -> Decision | Rejection:
         """Choose an endpoint and fallbacks, and reserve the load on the first."""
         self.prefix.sweep(_SWEEP_NODES)
-        candidates = self.fleet.serving(request.model)
-        if not candidates:
-            return self._nobody(request.model)
+        self.fleet.tick(now)
+        self.retries.request(now)
+        group = self.fleet.candidates(request.model)
+        if group is None:
+            return self._nobody(request.model, now)
         limit = self.settings.max_requests_per_endpoint
         if limit is not None:
-            candidates = [state for state in candidates if state.ledger.requests < limit]
-            if not candidates:
+            free = [state for state in group.endpoints if state.ledger.requests < limit]
+            if not free:
                 return Rejection(
                     RejectionKind.OVERLOADED,
                     f"every endpoint has its {limit} requests in flight",
                     self.settings.retry_after,
                 )
-        prompt_tokens, cached_tokens = self._expect(request)
-        output_tokens = self._expected_output(request)
-        slate = Slate(candidates, cached_tokens, prompt_tokens, output_tokens)
+            if len(free) < len(group.endpoints):
+                group = Group(free, self.fleet.table)
+        slate = self._slate(request, group)
         decision = Decision(
             request=request,
             policy=self.policy.name,
             at=now,
             choices=self.policy.pick(request, slate, now, 1 + self.settings.fallbacks),
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
+            prompt_tokens=slate.prompt_tokens,
+            output_tokens=slate.output_tokens,
         )
         self._reserve(decision, now)
         self.recent.append(decision)
         return decision
 
     def retry(self, decision: Decision, now: float) -> bool:
-        """After a failure: move to the next choice that can still take it; False when none."""
+        """After a failure: move to the next choice that can still take it; False when none.
+
+        Also False when the retry budget is spent: `Decision.retry_denied` then says so.
+        """
         if decision.phase is not Phase.FAILED:
             return False
         for attempt in range(decision.attempt + 1, len(decision.choices)):
             state = decision.choices[attempt].endpoint
-            if state.health is Health.HEALTHY and self._belongs(state):
+            if state.available and self._belongs(state):
+                if not self.retries.allow(now):
+                    decision.retry_denied = "the retry budget is spent"
+                    return False
                 decision.attempt = attempt
                 decision.enter(Phase.ROUTED)
                 decision.sent_at = decision.first_token_at = decision.finished_at = None
@@ -135,6 +150,7 @@ class Router:
             return
         decision.first_token_at = now
         state = decision.endpoint
+        self.fleet.answered(state, decision, now)
         state.ledger.prefilled(decision, now)
         decision.decoding_with = state.ledger.decoding
         # The first byte of an unstreamed answer comes after its last token: no prefill time.
@@ -169,7 +185,7 @@ class Router:
             scale = self._scales.setdefault(request.model, TokenScale())
             scale.observe(request.prompt_tokens, prompt_tokens)
         if self._belongs(state):
-            self.fleet.observe_success(state.name)
+            self.fleet.observe_success(state.name, decision, now)
 
     def failed(
         self,
@@ -190,13 +206,16 @@ class Router:
         self._end(decision, now)
         state = decision.endpoint
         decision.attempts.append(FailedAttempt(state.name, now, reason, refused))
-        if self._belongs(state) and not blameless:
-            self.fleet.observe_failure(state.name, now, reason, refused=refused)
+        if blameless:
+            self.fleet.unproven(state, decision)
+        elif self._belongs(state):
+            self.fleet.observe_failure(state.name, now, reason, refused=refused, request=decision)
 
     def abandoned(self, decision: Decision, now: float) -> None:
         """The client went away: nobody's fault."""
         if decision.enter(Phase.ABANDONED):
             self._end(decision, now)
+            self.fleet.unproven(decision.endpoint, decision)
 
     # -- the fleet, as far as the prefix index follows it ----------------------------------
 
@@ -218,36 +237,45 @@ class Router:
 
     # -- within ----------------------------------------------------------------------------
 
-    def _nobody(self, model: str | None) -> Rejection:
+    def _nobody(self, model: str | None, now: float) -> Rejection:
         if model is not None and not self.fleet.knows(model) and not self.fleet.undecided:
             return Rejection(RejectionKind.UNKNOWN_MODEL, f"no endpoint serves the model {model!r}")
-        what = "no endpoint is healthy" if model is None else f"no healthy endpoint for {model!r}"
-        return Rejection(RejectionKind.NO_ENDPOINT, what, self.settings.retry_after)
+        wanted = "" if model is None else f" for {model!r}"
+        again = self.fleet.reopens_at(model)
+        if again is not None:
+            return Rejection(
+                RejectionKind.NO_ENDPOINT,
+                f"requests to every healthy endpoint{wanted} failed lately",
+                max(again - now, 0.0),
+            )
+        return Rejection(
+            RejectionKind.NO_ENDPOINT, f"no healthy endpoint{wanted}", self.settings.retry_after
+        )
 
     def _belongs(self, state: EndpointState) -> bool:
         """Whether this very state is in the fleet: it may have left, and its name come back."""
         return self.fleet.get(state.name) is state
 
-    def _expect(self, request: Request) -> tuple[float, Mapping[str, float]]:
-        """Tokens of the prompts, and how many of them each endpoint has cached."""
+    def _slate(self, request: Request, group: Group) -> Slate:
+        """What is expected of the request, and who has how much of it cached."""
         scale = 1.0
         if not request.exact_tokens and request.model in self._scales:
             scale = self._scales[request.model].scale
-        prompt_tokens = request.prompt_tokens * scale
-        per_block = BLOCK_TOKENS * scale
-        most = max(prompt_tokens - 1.0, 0.0)  # an engine computes at least the last token
-        held: dict[str, int] = {}
-        for chain in request.chains:
-            matched = self.prefix.match(chain)
-            if held:
-                for name, blocks in matched.items():
-                    held[name] = held.get(name, 0) + blocks
-            else:
-                held = matched
-        # A hot prefix has a holder for each endpoint but few distinct depths: convert those.
-        tokens = {blocks: min(blocks * per_block, most) for blocks in set(held.values())}
-        cached = dict(zip(held, map(tokens.__getitem__, held.values()), strict=True))
-        return prompt_tokens, cached
+        return Slate(
+            group=group,
+            held=self._held(request),
+            block_tokens=BLOCK_TOKENS * scale,
+            prompt_tokens=request.prompt_tokens * scale,
+            output_tokens=self._expected_output(request),
+        )
+
+    def _held(self, request: Request) -> Match:
+        chains = request.chains
+        if not chains:
+            return NOTHING
+        if len(chains) == 1:
+            return self.prefix.look(chains[0], _FEW_HOLDERS)
+        return together(self.prefix.match(chain) for chain in chains)
 
     def _expected_output(self, request: Request) -> int:
         if not request.chains:  # nothing is generated without a KV cache
@@ -259,6 +287,7 @@ class Router:
 
     def _reserve(self, decision: Decision, now: float) -> None:
         state = decision.endpoint
+        self.fleet.sending(state, decision)
         own = max(round(decision.prompt_tokens - decision.predicted_cached_tokens), 0)
         ahead = state.ledger.queued_prefill_tokens(now, state.timing.prefill_rate)
         decision.prefill_tokens = ahead + own

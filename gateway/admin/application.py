@@ -10,7 +10,13 @@ from prometheus_client import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gateway.admin.exposition import CONTENT_TYPE, render
-from gateway.admin.metrics import EndpointMetrics, PrefixMetrics, RequestMetrics
+from gateway.admin.metrics import (
+    CertificateMetrics,
+    EndpointMetrics,
+    PrefixMetrics,
+    RequestMetrics,
+    RetryMetrics,
+)
 from gateway.admin.views import decision_view, endpoint_view
 from gateway.readiness import Readiness, ReadinessState
 from gateway.telemetry import Telemetry
@@ -26,9 +32,14 @@ def make_app(
     telemetry: Telemetry,
     readiness: Readiness,
     now: Callable[[], float],
+    certificate_end: Callable[[], float | None] = lambda: None,
 ) -> web.Application:
-    """The application; ``now`` is the clock that the router is told the time by."""
-    pages = _Pages(router, telemetry, readiness, now)
+    """The application.
+
+    ``now`` is the clock that the router is told the time by; ``certificate_end`` tells when
+    the certificate towards clients ends (Unix time), None without TLS.
+    """
+    pages = _Pages(router, telemetry, readiness, now, certificate_end)
     app = web.Application()
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/healthz", pages.healthz)
@@ -73,6 +84,7 @@ class _Pages:
         telemetry: Telemetry,
         readiness: Readiness,
         now: Callable[[], float],
+        certificate_end: Callable[[], float | None],
     ) -> None:
         self._router = router
         self._readiness = readiness
@@ -80,6 +92,8 @@ class _Pages:
         self._collectors: tuple[Collector, ...] = (
             RequestMetrics(telemetry),
             PrefixMetrics(router.prefix),
+            RetryMetrics(router.retries),
+            CertificateMetrics(certificate_end),
             EndpointMetrics(router.fleet, router.prefix, telemetry, now),
             ProcessCollector(registry=None),
         )

@@ -11,8 +11,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.telemetry import CachedTokens, EndpointTelemetry, Histogram, ModelTelemetry, Telemetry
+from routing.breaker import Circuit
 from routing.fleet import EndpointState, Fleet, Health
 from routing.prefix.index import PrefixIndex
+from routing.retries import RetryBudget
 
 _UNTOUCHED = EndpointTelemetry()
 
@@ -148,6 +150,44 @@ class PrefixMetrics(Collector):
         )
 
 
+_CIRCUIT = {Circuit.CLOSED: 0.0, Circuit.HALF_OPEN: 1.0, Circuit.OPEN: 2.0}
+
+
+class RetryMetrics(Collector):
+    """What the retry budget allowed and denied."""
+
+    def __init__(self, budget: RetryBudget) -> None:
+        self._budget = budget
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        family = CounterMetricFamily(
+            "inferway_retry_budget",
+            "Retries that the budget was asked for.",
+            labels=("answer",),
+        )
+        family.add_metric(("allowed",), self._budget.allowed)
+        family.add_metric(("denied",), self._budget.denied)
+        yield family
+
+
+class CertificateMetrics(Collector):
+    """When the certificate that clients are shown ends."""
+
+    def __init__(self, not_after: Callable[[], float | None]) -> None:
+        self._not_after = not_after
+
+    def collect(self) -> Iterator[Metric]:
+        """The family; without a sample when clients connect without TLS."""
+        family = GaugeMetricFamily(
+            "inferway_tls_not_after_seconds", "End of the certificate, in Unix time."
+        )
+        end = self._not_after()
+        if end is not None:
+            family.add_metric((), end)
+        yield family
+
+
 class EndpointMetrics(Collector):
     """What the brain knows about each endpoint; what an engine does not tell is absent."""
 
@@ -184,8 +224,13 @@ class EndpointMetrics(Collector):
         return (
             (
                 "healthy",
-                "1 when it may be chosen, 0 when not.",
+                "1 when health checks find it well, 0 when not.",
                 lambda state: float(state.health is Health.HEALTHY),
+            ),
+            (
+                "breaker_state",
+                "0 closed (requests flow), 1 half open (one tries), 2 open (none do).",
+                lambda state: _CIRCUIT[state.breaker.circuit],
             ),
             (
                 "in_flight_requests",

@@ -27,6 +27,13 @@ def endpoint_view(state: EndpointState, prefix: PrefixIndex, now: float) -> View
             "age": _since(state.health_since, now),
             "consecutive_failures": state.consecutive_failures,
         },
+        "breaker": {
+            "state": state.breaker.circuit.value,
+            "age": _since(state.breaker.since, now),
+            "half_open_in": _until(state.breaker.half_open_at, now),
+            "failures": state.breaker.failures,
+            "openings": state.breaker.openings,
+        },
         "models": None
         if models is None
         else [
@@ -52,6 +59,10 @@ def endpoint_view(state: EndpointState, prefix: PrefixIndex, now: float) -> View
         },
         "prefix_blocks": prefix.blocks(state.name),
     }
+
+
+def _until(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(at - now, 0.0), 3)
 
 
 def decision_view(decision: Decision, now: float) -> View:

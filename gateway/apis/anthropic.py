@@ -5,7 +5,7 @@ from msgspec import Raw, Struct
 
 from gateway.apis.call import ApiError, Call
 from gateway.apis.decoding import decode, require_model
-from gateway.apis.fields import CommonPrompt, output_limit
+from gateway.apis.fields import CommonPrompt, internal_fields, output_limit
 from gateway.apis.prompt import ABSENT, Prompt, Tag, chain_of
 
 BILLING_HEADER = "x-anthropic-billing-header"
@@ -85,6 +85,7 @@ def read_messages(body: bytes) -> Call:
         prompt_tokens=tokens,
         max_output_tokens=output_limit(request.max_tokens),
         priority=int(request.priority or 0),
+        internal_fields=internal_fields(request, body),
     )
 
 

@@ -12,6 +12,7 @@ class Call:
 
     ``model`` is None only for passthrough calls that name none (a GET, say): those go to
     any endpoint. ``chains``, ``prompt_tokens`` and ``exact_tokens``: see `routing.request.Request`.
+    ``internal_fields`` names the fields in the body that only the gateway may set.
     """
 
     model: str | None
@@ -21,6 +22,7 @@ class Call:
     exact_tokens: bool = False
     max_output_tokens: int | None = None
     priority: int = 0
+    internal_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from msgspec import Raw, Struct
 from gateway.apis.call import Call
 from gateway.apis.content import write_parts
 from gateway.apis.decoding import decode, require_model
-from gateway.apis.fields import CommonPrompt, output_limit
+from gateway.apis.fields import CommonPrompt, internal_fields, output_limit
 from gateway.apis.prompt import ABSENT, Prompt, Tag, chain_of
 
 
@@ -59,6 +59,7 @@ def read_chat(body: bytes) -> Call:
         prompt_tokens=tokens,
         max_output_tokens=output_limit(chat.max_completion_tokens, chat.max_tokens),
         priority=int(chat.priority or 0),
+        internal_fields=internal_fields(chat, body),
     )
 
 

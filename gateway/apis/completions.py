@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from gateway.apis.call import ApiError, Call
 from gateway.apis.decoding import decode, missing, require_model
-from gateway.apis.fields import CommonPrompt, output_limit
+from gateway.apis.fields import CommonPrompt, internal_fields, output_limit
 from gateway.apis.prompt import ABSENT, BYTES_PER_TOKEN, Prompt, Tag, chain_of, salt
 from routing.prefix.chain import text_chain, token_chain
 from routing.request import Chain
@@ -61,6 +61,7 @@ def read_completion(body: bytes) -> Call:
         exact_tokens=bool(hashed) and all(one.exact for one in hashed),
         max_output_tokens=output_limit(completion.max_tokens),
         priority=int(completion.priority or 0),
+        internal_fields=internal_fields(completion, body),
     )
 
 

@@ -1,6 +1,21 @@
 """Fields that bodies of most operations share, and their readings."""
 
-from msgspec import Struct
+from msgspec import Raw, Struct
+
+from gateway.apis.call import ApiError
+from gateway.apis.prompt import ABSENT
+from gateway.apis.splice import given_fields
+
+INTERNAL_FIELDS = (
+    "kv_transfer_params",
+    "ec_transfer_params",
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
+    "disaggregated_params",
+)
+"""Fields that only the gateway may set: they tell vLLM, SGLang and TensorRT-LLM from which
+other server to take a request's KV cache."""
 
 
 class Common(Struct, gc=False):
@@ -9,12 +24,46 @@ class Common(Struct, gc=False):
     model: str = ""
     stream: bool | None = None
     priority: int | float | None = None
+    kv_transfer_params: Raw = ABSENT
+    ec_transfer_params: Raw = ABSENT
+    bootstrap_host: Raw = ABSENT
+    bootstrap_port: Raw = ABSENT
+    bootstrap_room: Raw = ABSENT
+    disaggregated_params: Raw = ABSENT
 
 
 class CommonPrompt(Common, gc=False):
     """What every operation with a prompt reads besides."""
 
     cache_salt: str | None = None
+
+
+def internal_fields(request: Common, body: bytes) -> tuple[str, ...]:
+    """Which of `INTERNAL_FIELDS` the client gave a value other than null.
+
+    The struct only tells, at no cost, that there are none. When there are, the body itself is
+    looked at: it may have a field twice, and the struct knows the last one only.
+
+    Raises:
+        ApiError: 400 ``invalid_field`` when there are so many other fields, too, that taking
+            these out would hold up other requests, or one whose name is not UTF-8: decoding
+            the struct skips fields that it does not know without a close look.
+
+    """
+    if (
+        request.kv_transfer_params
+        is request.ec_transfer_params
+        is request.bootstrap_host
+        is request.bootstrap_port
+        is request.bootstrap_room
+        is request.disaggregated_params
+        is ABSENT
+    ):
+        return ()
+    try:
+        return given_fields(body, INTERNAL_FIELDS)
+    except ValueError as error:
+        raise ApiError(400, "invalid_field", f"The body: {error}.") from None
 
 
 def output_limit(*limits: int | float | None) -> int | None:

@@ -6,7 +6,7 @@ from msgspec import Raw, Struct
 from gateway.apis.call import Call
 from gateway.apis.content import write_content
 from gateway.apis.decoding import decode, missing, require_model
-from gateway.apis.fields import CommonPrompt, output_limit
+from gateway.apis.fields import CommonPrompt, internal_fields, output_limit
 from gateway.apis.prompt import ABSENT, Prompt, Tag, chain_of
 
 TOOL_OUTPUTS = frozenset(
@@ -59,6 +59,7 @@ def read_response(body: bytes) -> Call:
         prompt_tokens=tokens,
         max_output_tokens=output_limit(response.max_output_tokens),
         priority=int(response.priority or 0),
+        internal_fields=internal_fields(response, body),
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.apis.call import Call
 from gateway.apis.decoding import decode, require_model
-from gateway.apis.fields import Common
+from gateway.apis.fields import Common, internal_fields
 from gateway.apis.prompt import BYTES_PER_TOKEN
 
 _body = msgspec.json.Decoder(Common)
@@ -22,4 +22,5 @@ def read_sized(body: bytes) -> Call:
         streamed=common.stream is True,
         prompt_tokens=len(body) / BYTES_PER_TOKEN,
         priority=int(common.priority or 0),
+        internal_fields=internal_fields(common, body),
     )

@@ -12,7 +12,6 @@ the end of a connection shows only to a reader, and must free the engine at once
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
 from enum import Enum
 from math import inf
 from typing import TypeAlias, cast
@@ -23,7 +22,9 @@ from gateway.apis.call import ApiError
 from gateway.apis.catalogue import error_dialect
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.heads import RequestHead, own_response
+from gateway.proxy.heads import Headers, Origin, RequestHead, own_response, without_upgrade
+from gateway.proxy.roster import Roster
+from gateway.proxy.strictness import RequestLine, problem_of
 from gateway.record import RequestRecord
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -43,37 +44,6 @@ class Reading(Enum):
     STOPPED = 4
 
 
-class Roster:
-    """The client connections that are open."""
-
-    def __init__(self) -> None:
-        self._open: set[ClientConnection] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def __iter__(self) -> Iterator["ClientConnection"]:
-        """Iterate over a copy: what is done to a connection may close it."""
-        return iter(list(self._open))
-
-    def opened(self, connection: "ClientConnection") -> None:
-        """Enter a connection."""
-        self._open.add(connection)
-        self._empty.clear()
-
-    def closed(self, connection: "ClientConnection") -> None:
-        """Strike a connection off."""
-        self._open.discard(connection)
-        if not self._open:
-            self._empty.set()
-
-    async def emptied(self) -> None:
-        """Wait until none is open."""
-        await self._empty.wait()
-
-
 class _RefusedError(Exception):
     """Stops the parser; the refusal is queued already."""
 
@@ -84,20 +54,27 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, context: ProxyContext, roster: Roster) -> None:
         self.deadline = inf
         self.write_blocked = False
+        self.origin = Origin(b"", b"http", context.settings.forwarded)
         self._context = context
         self._roster = roster
         self._transport: asyncio.Transport | None = None
         self._peer = ""
         self._parser = httptools.HttpRequestParser(self)
         self._reading = Reading.BETWEEN
-        self._head = RequestHead()
-        self._head_bytes = 0
+        self._head: RequestHead | None = None
+        self._target = b""
+        self._fields: Headers = []
+        self._request_line = RequestLine()
+        self._head_bytes = 0  # of a head or trailers that did not come in one read
+        self._read_size = 0  # of the read being parsed
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._began = 0.0
+        self._idle_since = 0.0
         self._queue: deque[_Arrived] = deque()
         self._exchange: Exchange | None = None
         self._taking = False
+        self._read_paused = False
 
     # --- from the event loop -----------------------------------------------------------------
 
@@ -106,8 +83,22 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
+        scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
+        self.origin = Origin(self._peer.encode(), scheme, self._context.settings.forwarded)
         self._roster.opened(self)
-        self.deadline = self._context.now() + self._context.settings.header_timeout
+        self._idle_since = self._began = self._context.now()
+        self.deadline = self._began + self._context.settings.header_timeout
+        limit = self._context.settings.max_connections
+        if len(self._roster) > limit:
+            self._refuse(
+                ApiError(
+                    503,
+                    "too_many_connections",
+                    f"{limit} connections are open; come again later.",
+                    retry_after=1,
+                )
+            )
+            self._take_next()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; whole requests land in the queue."""
@@ -115,21 +106,42 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._reading is Reading.BETWEEN:
             self._began = self._context.now()
+            self._request_line.begin()
+        if self._request_line.wrong(data):
+            self._refuse(ApiError(400, "invalid_http", "The request line is not HTTP/1.1."))
+            self._take_next()
+            return
+        body_bytes, self._read_size = self._body_bytes, len(data)
+        self._feed(data)
+        # Heads and trailers are bounded as they come, however long a field gets.
+        if self._reading is Reading.HEAD or (
+            self._reading is Reading.BODY and self._body_bytes == body_bytes
+        ):
+            self._head_bytes += len(data)
+            if self._head_bytes > self._context.settings.max_header_bytes:
+                self._refuse(self._head_too_large())
+        self._take_next()
+        self._set_deadline()
+
+    def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The upgrade is not taken (RFC 9110 section 7.8); what follows is not HTTP/1.1.
-            self._stop_reading()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if not isinstance(error.__context__, _RefusedError):
                 self._refuse(ApiError(400, "invalid_http", f"The request is not HTTP/1.1: {error}"))
-        else:
-            if self._reading is Reading.HEAD:
-                self._head_bytes += len(data)
-                if self._head_bytes > self._context.settings.max_header_bytes:
-                    self._refuse(self._head_too_large())
-        self._take_next()
-        self._set_deadline()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1, as a server may (RFC 9110 section 7.8).
+
+        The parser stops where the other protocol would begin, so a new one reads the same head
+        without the offer, and then what followed it.
+        """
+        head = self._head
+        assert head is not None
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed(without_upgrade(head) + rest)
 
     def eof_received(self) -> bool:
         """A client that stops sending has gone: let the transport close."""
@@ -162,35 +174,52 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._reading = Reading.HEAD
-        self._head = RequestHead()
+        self._target = b""
+        self._fields = []
         self._head_bytes = 0
         self._body = []
         self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """Collect the request target, which may come in pieces."""
-        self._head.target += url
+        self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field."""
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > self._context.settings.max_header_bytes:
+        fields = self._fields
+        if len(fields) >= self._context.settings.max_headers:
             self._refuse_and_raise(self._head_too_large())
-        self._head.headers.append((name, value))
+        fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole: see whether its body may come."""
-        head = self._head
+        """The head is whole: see whether it may be served, and its body may come."""
+        parser, settings = self._parser, self._context.settings
         self._reading = Reading.BODY
-        head.method = self._parser.get_method().decode()
-        head.keep_alive = self._parser.should_keep_alive()
-        head.chunked_ok = self._parser.get_http_version() != "1.0"
+        if self._head_bytes + self._read_size > settings.max_header_bytes:
+            size = sum(len(name) + len(value) + 4 for name, value in self._fields)
+            if size + len(self._target) > settings.max_header_bytes:
+                self._refuse_and_raise(self._head_too_large())
+        version = parser.get_http_version()
+        self._head = head = RequestHead(
+            parser.get_method().decode(),
+            self._target,
+            self._fields,
+            keep_alive=parser.should_keep_alive(),
+            chunked_ok=version == "1.1",
+        )
+        self._fields = []  # trailers may follow; they end here
+        problem = problem_of(head, version)
+        if problem is not None:
+            self._refuse_and_raise(problem)
         length = head.header(b"content-length")
-        if length is not None and int(length) > self._context.settings.max_body_bytes:
+        if length is not None and int(length) > settings.max_body_bytes:
             self._refuse_and_raise(self._body_too_large())
-        expected = head.header(b"expect")
-        waits = expected is not None and expected.lower() == b"100-continue"
+        if head.chunked_ok and head.header(b"expect") is not None:
+            self._answer_expectation(head)
+
+    def _answer_expectation(self, head: RequestHead) -> None:
         # Answers stay in order: behind another request the client just sends after a while.
+        waits = head.fields[b"expect"].lower() == b"100-continue"
         if waits and self._exchange is None and not self._queue:
             self.write(_CONTINUE)
 
@@ -203,18 +232,27 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._parser.should_upgrade():
+            return  # the parser leaves its body to the other protocol, which we decline
         self._reading = Reading.BETWEEN
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        self._queue.append((self._head, body))
-        if not self._head.keep_alive:
+        head = self._head
+        assert head is not None
+        self._queue.append((head, body))
+        if not head.keep_alive:
             self._stop_reading()
 
     # --- refusing ----------------------------------------------------------------------------
 
     def _head_too_large(self) -> ApiError:
-        limit = self._context.settings.max_header_bytes
-        return ApiError(431, "header_too_large", f"The request head is larger than {limit} bytes.")
+        settings = self._context.settings
+        return ApiError(
+            431,
+            "header_too_large",
+            f"A request head has at most {settings.max_header_bytes} bytes "
+            f"and {settings.max_headers} fields.",
+        )
 
     def _body_too_large(self) -> ApiError:
         limit = self._context.settings.max_body_bytes
@@ -250,11 +288,17 @@ class ClientConnection(asyncio.Protocol):
             self._exchange = Exchange(self._context, self, head, body, self._record(head, body))
             self._exchange.start()
         self._taking = False
-        if self._transport is not None:
-            if len(self._queue) >= _MOST_QUEUED:
-                self._transport.pause_reading()
-            elif not self._transport.is_reading():
-                self._transport.resume_reading()
+        self._read_ahead(wanted=len(self._queue) < _MOST_QUEUED)
+
+    def _read_ahead(self, *, wanted: bool) -> None:
+        """Stop reading while too many requests are queued."""
+        if self._transport is None or wanted is not self._read_paused:
+            return
+        self._read_paused = not wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def _record(self, head: RequestHead, body: bytes) -> RequestRecord:
         named = head.header(b"x-request-id")
@@ -273,14 +317,19 @@ class ClientConnection(asyncio.Protocol):
 
     def _answer_refused(self, error: ApiError) -> None:
         context = self._context
-        record = self._record(RequestHead(method="-", target=b"-"), b"")
+        record = self._record(RequestHead("-", b"-", []), b"")
         record.status = error.status
         record.reason = error.reason
         record.duration = context.now() - record.started
         body = error_dialect(record.path).error_body(error)
         self.write(
             own_response(
-                error.status, body, keep_alive=False, request_id=record.request_id.encode()
+                error.status,
+                body,
+                keep_alive=False,
+                request_id=record.request_id.encode(),
+                retry_after=error.retry_after,
+                allow=error.allow,
             )
         )
         context.telemetry.started()
@@ -306,11 +355,12 @@ class ClientConnection(asyncio.Protocol):
     def exchange_over(self, *, keep_alive: bool) -> None:
         """The answer is written: go on with the next request, or close."""
         self._exchange = None
+        self._idle_since = self._context.now()
         if not keep_alive:
             self._queue.clear()
             self._stop_reading()
             if self._transport is not None:
-                self._transport.close()
+                self._linger()
             return
         self._take_next()
         self._set_deadline()
@@ -323,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
             return
         settings = self._context.settings
         if self._reading is Reading.BETWEEN:
-            self.deadline = self._context.now() + settings.keepalive_timeout
+            self.deadline = self._idle_since + settings.keepalive_timeout
         elif self._reading is Reading.HEAD:
             self.deadline = self._began + settings.header_timeout
         elif self._reading is Reading.BODY:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.config import ProxySettings
+from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
+from gateway.settings import ProxySettings
 from gateway.telemetry import Telemetry
 from routing.router import Router
 
@@ -22,9 +23,15 @@ class ProxyContext:
     settings: ProxySettings
     log_request: Callable[[RequestRecord], None]
     created: int = 0  # Unix time in seconds at which the gateway started
+    cors: Cors = field(default_factory=Cors)
     draining: bool = False
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether more requests are in flight than there may be, the one that asks included."""
+        return self.telemetry.in_flight > self.settings.max_concurrent_requests
 
     def request_id(self) -> str:
         """A new id: 64 random bits, enough to tell requests apart in logs and engines."""

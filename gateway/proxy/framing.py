@@ -32,13 +32,22 @@ class Framing(Enum):
         return b"0\r\n\r\n" if self is Framing.CHUNKED else b""
 
 
-def choose(status: int, headers: Headers, *, chunked_ok: bool) -> tuple[Framing, bytes]:
-    """The framing of a response and the header line that announces it."""
-    if status in {204, 304}:
-        return Framing.NONE, b""
+def choose(
+    status: int, headers: Headers, *, chunked_ok: bool, bodiless: bool
+) -> tuple[Framing, bytes]:
+    """The framing of a response and the header line that announces it.
+
+    ``bodiless``: it answers a HEAD, so a length is stated and no body follows.
+    """
     for name, value in headers:
-        if len(name) == 14 and name.lower() == b"content-length":
-            return Framing.LENGTH, b"content-length: %b\r\n" % value
+        if name == b"content-length":
+            line = b"content-length: %b\r\n" % value
+            if bodiless or status == 304:
+                return Framing.NONE, line
+            if status != 204:
+                return Framing.LENGTH, line
+    if bodiless or status in {204, 304}:
+        return Framing.NONE, b""
     if chunked_ok:
         return Framing.CHUNKED, b"transfer-encoding: chunked\r\n"
     return Framing.CLOSE, b""

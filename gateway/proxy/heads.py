@@ -2,17 +2,18 @@
 
 Both directions follow RFC 9110 section 7.6.1: hop-by-hop fields, and the fields that
 ``Connection`` names, end here. Framing fields are never copied; they are written anew
-for the framing that this hop uses.
+for the framing that this hop uses. Field names are lower case throughout.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-"""Header fields in order, names as they came."""
+"""Header fields in order, names in lower case."""
 
 _HOP_BY_HOP = frozenset(
     {
@@ -25,6 +26,7 @@ _HOP_BY_HOP = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"http2-settings",
         b"content-length",  # written anew with this hop's framing
     }
 )
@@ -33,38 +35,40 @@ _HOP_BY_HOP = frozenset(
 _NOT_FORWARDED = _HOP_BY_HOP | {b"accept-encoding", b"expect", b"host", b"x-request-id"}
 # Only the gateway may tell an engine or a sidecar where a request goes or where its KV comes from.
 _ONLY_OURS = (
-    b"x-gateway-destination-endpoint",
-    b"x-prefiller-host-port",
+    b"x-gateway-",
+    b"x-prefiller-",
     b"x-encoder-hosts-ports",
-    b"x-kv-cache-source-host-port",
-    b"x-data-parallel-rank",
+    b"x-kv-cache-source-",
+    b"x-data-parallel-",
     b"x-inferway-",
 )
 _NOT_RELAYED = _HOP_BY_HOP | {b"x-request-id", b"x-inferway-endpoint"}
+_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"via")
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 @dataclass(slots=True)
 class RequestHead:
     """The head of a client's request."""
 
-    method: str = ""
-    target: bytes = b""
-    headers: Headers = field(default_factory=list)
+    method: str
+    target: bytes
+    headers: Headers
     keep_alive: bool = True
-    chunked_ok: bool = True  # HTTP/1.1 or later: may be answered in chunks
-    expects_continue: bool = False
-    content_length: int | None = None
+    chunked_ok: bool = True  # HTTP/1.1: may be answered in chunks
+    fields: dict[bytes, bytes] = field(init=False)  # the headers by name; of equals the last
+
+    def __post_init__(self) -> None:
+        self.fields = dict(self.headers)
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a field; ``name`` in lower case."""
-        for key, value in self.headers:
-            if len(key) == len(name) and key.lower() == name:
-                return value
-        return None
+        """The value of a field; ``name`` in lower case."""
+        return self.fields.get(name)
 
 
 class BadTargetError(ValueError):
@@ -75,34 +79,94 @@ def matchable_path(target: bytes) -> str:
     """The path of a request target, percent-decoded, as routes are matched against.
 
     Raises `BadTargetError` for anything whose meaning could differ between this hop and the
-    next: dot segments, empty segments, backslashes, control bytes, or a form other than
-    origin-form.
+    next: dot segments, empty segments, backslashes, fragments, control bytes, or a form other
+    than origin-form.
     """
     path = target.partition(b"?")[0]
-    if b"%" in path:
-        path = unquote_to_bytes(path)
     if not path.startswith(b"/"):
         raise BadTargetError("the request target must be a path that starts with /")
+    if b"%" in path:
+        path = unquote_to_bytes(path)
     try:
         text = path.decode()
     except UnicodeDecodeError as error:
         raise BadTargetError("the path is not UTF-8") from error
-    if "//" in text or "\\" in text or "/." in text or not text.isprintable():
-        raise BadTargetError("the path has an empty or dot segment, a backslash or a control byte")
+    if "//" in text or "\\" in text or "/." in text or not text.isprintable() or b"#" in target:
+        raise BadTargetError(
+            "the path has an empty or dot segment, a backslash, a fragment or a control byte"
+        )
     return text
 
 
-def _named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    named: set[bytes] = set()
-    for name, value in headers:
-        if len(name) == 10 and name.lower() == b"connection":
-            named.update(token.strip().lower() for token in value.split(b","))
-    return frozenset(named - {b"close", b"keep-alive"})
+def without_upgrade(head: RequestHead) -> bytes:
+    """A head as it came, less the offer to go on in another protocol."""
+    lines = [b"%b %b HTTP/1.%d\r\n" % (head.method.encode(), head.target, head.chunked_ok)]
+    for name, value in head.headers:
+        if name == b"connection":
+            options = [option.strip() for option in value.split(b",")]
+            kept = b", ".join(one for one in options if one.lower() != b"upgrade")
+            lines.append(b"connection: %b\r\n" % kept)
+        elif name != b"upgrade":
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines) + b"\r\n"
 
 
-def request_head(head: RequestHead, authority: bytes, request_id: bytes, body_length: int) -> bytes:
+@lru_cache(maxsize=4096)  # names recur; what clients invent beyond that is just not remembered
+def _passes(name: bytes) -> bool:
+    """Whether a field goes on to the endpoint as it is, unless ``Connection`` names it."""
+    # Some servers read an underscore in a name as a hyphen: what ends here ends in both.
+    plain = name.replace(b"_", b"-")
+    return not (plain in _NOT_FORWARDED or plain in _FORWARDED or plain.startswith(_ONLY_OURS))
+
+
+def internal_fields(headers: Headers) -> list[bytes]:
+    """The fields a client sent although only the gateway may set them."""
+    return [name for name, _ in headers if name.replace(b"_", b"-").startswith(_ONLY_OURS)]
+
+
+def _named_by_connection(fields: Mapping[bytes, bytes]) -> frozenset[bytes]:
+    value = fields.get(b"connection")
+    if value is None or value.lower() in _CONNECTION_OPTIONS:
+        return frozenset()
+    return frozenset(token.strip().lower() for token in value.split(b","))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a client's requests come from, and what endpoints are told of it."""
+
+    address: bytes  # IP address
+    scheme: bytes  # http or https
+    mode: str  # append: to what earlier hops said; replace: it; off: pass it on as it is
+
+    def lines(self, fields: Mapping[bytes, bytes]) -> bytes:
+        """X-Forwarded-* and Via for a request with these fields."""
+        if self.mode == "off":
+            return b"".join(
+                b"%b: %b\r\n" % (name, fields[name]) for name in _FORWARDED if name in fields
+            )
+        earlier = fields if self.mode == "append" else {}
+        came_from = earlier.get(b"x-forwarded-for")
+        via = earlier.get(b"via")
+        host = earlier.get(b"x-forwarded-host") or fields.get(b"host", b"")
+        return b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\nvia: %b\r\n%b" % (
+            self.address if came_from is None else came_from + b", " + self.address,
+            earlier.get(b"x-forwarded-proto") or self.scheme,
+            b"1.1 inferway" if via is None else via + b", 1.1 inferway",
+            b"x-forwarded-host: %b\r\n" % host if host else b"",
+        )
+
+
+def request_head(
+    head: RequestHead,
+    authority: bytes,
+    request_id: bytes,
+    body_length: int,
+    origin: Origin,
+) -> bytes:
     """The head that goes to an endpoint: the client's fields less what ends at this hop."""
-    named = _named_by_connection(head.headers)
+    fields = head.fields
+    named = _named_by_connection(fields)
     lines = [
         head.method.encode(),
         b" ",
@@ -114,11 +178,10 @@ def request_head(head: RequestHead, authority: bytes, request_id: bytes, body_le
         b"\r\n",
     ]
     for name, value in head.headers:
-        lowered = name.lower()
-        if lowered in _NOT_FORWARDED or lowered in named or lowered.startswith(_ONLY_OURS):
-            continue
-        lines += (name, b": ", value, b"\r\n")
-    if body_length or head.method in {"POST", "PUT", "PATCH"}:
+        if _passes(name) and name not in named:
+            lines += (name, b": ", value, b"\r\n")
+    lines.append(origin.lines(fields))
+    if body_length or head.method in _WITH_BODY:
         lines.append(b"content-length: %d\r\n" % body_length)
     lines.append(b"\r\n")
     return b"".join(lines)
@@ -131,17 +194,24 @@ def response_head(
     *,
     request_id: bytes,
     endpoint: bytes,
+    extra: bytes,
+    own_cors: bool,
     keep_alive: bool,
 ) -> bytes:
-    """The head that goes to the client: the endpoint's fields, our framing, our two fields."""
-    named = _named_by_connection(headers)
+    """The head that goes to the client: the endpoint's fields, our framing, our own fields.
+
+    ``framing`` and ``extra`` are whole header lines. ``own_cors``: the gateway answers CORS,
+    so what the endpoint says of it is left out.
+    """
+    named = _named_by_connection(dict(headers))
+    if own_cors:
+        headers = [one for one in headers if not one[0].startswith(b"access-control-")]
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
     for name, value in headers:
-        lowered = name.lower()
-        if lowered in _NOT_RELAYED or lowered in named:
-            continue
-        lines += (name, b": ", value, b"\r\n")
-    lines += (framing, b"x-request-id: ", request_id, b"\r\nx-inferway-endpoint: ", endpoint)
+        if name not in _NOT_RELAYED and name not in named:
+            lines += (name, b": ", value, b"\r\n")
+    lines += (framing, extra)
+    lines += (b"x-request-id: ", request_id, b"\r\nx-inferway-endpoint: ", endpoint)
     lines.append(b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n")
     return b"".join(lines)
 
@@ -154,19 +224,28 @@ def own_response(
     request_id: bytes | None = None,
     retry_after: int | None = None,
     allow: str | None = None,
+    extra: bytes = b"",
+    bodiless: bool = False,
 ) -> bytes:
-    """A whole response made by the gateway itself; ``body`` is JSON."""
-    lines = [
-        _STATUS_LINES[status],
-        b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body),
-    ]
+    """A whole response made by the gateway itself; ``body`` is JSON, empty for a 204.
+
+    ``bodiless``: the answer to HEAD, which states the length of a body that it leaves out.
+    """
+    lines = [_STATUS_LINES[status]]
+    if status != 204:
+        lines.append(
+            b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body),
+        )
     if request_id is not None:
         lines.append(b"x-request-id: %b\r\n" % request_id)
     if retry_after is not None:
         lines.append(b"retry-after: %d\r\n" % retry_after)
     if allow is not None:
         lines.append(b"allow: %b\r\n" % allow.encode())
+    lines.append(extra)
     if not keep_alive:
         lines.append(b"connection: close\r\n")
-    lines += (b"\r\n", body)
+    lines.append(b"\r\n")
+    if not bodiless:
+        lines.append(body)
     return b"".join(lines)

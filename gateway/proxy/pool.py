@@ -32,6 +32,7 @@ class PoolSettings:
     connect_timeout: float = 2.0
     idle_timeout: float = 4.0
     max_idle: int = 256
+    tls: ssl.SSLContext | None = None  # for https endpoints; None: the system's authorities
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class EndpointPool:
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._ssl = ssl.create_default_context() if address.tls else None
+        self._ssl = (settings.tls or ssl.create_default_context()) if address.tls else None
         self._closed = False
 
     @property

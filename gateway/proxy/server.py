@@ -2,22 +2,28 @@
 
 import asyncio
 import logging
+import ssl
 from contextlib import suppress
 
-from gateway.proxy.client import ClientConnection, Roster
+from gateway.proxy.client import ClientConnection
 from gateway.proxy.context import ProxyContext
+from gateway.proxy.roster import Roster
 
 _TICK = 0.25  # seconds between two looks at every deadline: coarse, and one timer for all
+_TLS_SHUTDOWN_SECONDS = 2.0
 _log = logging.getLogger("inferway.proxy")
 
 
 class ProxyServer:
     """Accepts clients and keeps time for them."""
 
-    def __init__(self, context: ProxyContext, host: str, port: int) -> None:
+    def __init__(
+        self, context: ProxyContext, host: str, port: int, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._context = context
         self._host = host
         self._port = port
+        self._tls = tls
         self._roster = Roster()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -35,11 +41,17 @@ class ProxyServer:
     async def start(self) -> None:
         """Listen. Raises OSError when the address can't be had."""
         loop = asyncio.get_running_loop()
+        timeouts: tuple[float | None, float | None] = (None, None)  # not to be given without TLS
+        if self._tls is not None:
+            timeouts = (self._context.settings.header_timeout, _TLS_SHUTDOWN_SECONDS)
         self._server = await loop.create_server(
             lambda: ClientConnection(self._context, self._roster),
             self._host,
             self._port,
             backlog=4096,
+            ssl=self._tls,
+            ssl_handshake_timeout=timeouts[0],
+            ssl_shutdown_timeout=timeouts[1],
         )
         self._port = self._server.sockets[0].getsockname()[1]
         self._tick()

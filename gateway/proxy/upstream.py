@@ -18,7 +18,12 @@ import httptools
 
 from gateway.proxy.heads import Headers
 
+_BODILESS_STATUSES = frozenset({204, 304})
 _WRITE_JOINED_BELOW = 16_384  # bytes; a copy this small is cheaper than a second buffer
+
+
+class _UnreadableError(Exception):
+    """A response in a coding that this hop does not take off; stops the parser."""
 
 
 class State(Enum):
@@ -68,12 +73,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
         self._responses = 0
+        self._paused = False
         self._expect_response()
 
     def _expect_response(self) -> None:
         self._headers: Headers = []
         self._pieces: list[bytes] = []
         self._status = 0
+        self._bodiless = False
         self._started = False  # a byte of the response came
         self._head_new = False  # the head is parsed and not delivered yet
         self._until_close = False  # the body ends when the connection does
@@ -82,12 +89,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- for the exchange --------------------------------------------------------------------
 
-    def send(self, sink: ResponseSink, head: bytes, body: bytes) -> None:
-        """Send one request; everything its response brings goes to ``sink``."""
+    def send(self, sink: ResponseSink, head: bytes, body: bytes, *, bodiless: bool) -> None:
+        """Send one request; everything its response brings goes to ``sink``.
+
+        ``bodiless``: it is a HEAD, whose response ends with its head.
+        """
         assert self.state is State.IDLE
         assert self._transport is not None
         self.state = State.BUSY
         self._sink = sink
+        self._bodiless = bodiless
         if len(body) < _WRITE_JOINED_BELOW:
             self._transport.write(head + body)
         else:
@@ -100,12 +111,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading: the client does not keep up."""
-        if self.state is State.BUSY and self._transport is not None:
+        if self.state is State.BUSY and self._transport is not None and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self.state is State.BUSY and self._transport is not None:
+        if self._paused and self._transport is not None:
+            self._paused = False
             self._transport.resume_reading()
 
     def close(self) -> None:
@@ -158,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._responses += 1
             self._expect_response()
             self.state = State.IDLE
-            self._transport.resume_reading()
+            self.resume()
             self._keeper.release(self)
         else:
             self.close()
@@ -192,20 +205,33 @@ class UpstreamConnection(asyncio.Protocol):
             self._reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field."""
-        self._headers.append((name, value))
+        """Collect a field. Trailers come after the head and end here."""
+        if not self._status:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
         if self._complete:
             return
         self._status = self._parser.get_status_code()
-        if self._status >= 200:
-            self._head_new = True
-            framed = any(
-                n.lower() in {b"content-length", b"transfer-encoding"} for n, _ in self._headers
-            )
-            self._until_close = not framed and self._status not in {204, 304}
+        if self._status < 200:
+            return
+        version = self._parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            raise _UnreadableError
+        framed = coded = False
+        for name, value in self._headers:
+            if name == b"transfer-encoding":
+                # Any other coding would have to be taken off before the client could read it.
+                if coded or value.strip().lower() != b"chunked" or version != "1.1":
+                    raise _UnreadableError
+                framed = coded = True
+            elif name == b"content-length":
+                framed = True
+        self._head_new = True
+        self._until_close = not framed and self._status not in _BODILESS_STATUSES
+        if self._bodiless:
+            self._complete = True
 
     def on_body(self, data: bytes) -> None:
         """Collect a piece of the body."""
@@ -216,6 +242,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The response, or an interim one before it, is whole."""
         if self._status < 200:
             self._headers = []
+            self._status = 0
         elif not self._complete:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()

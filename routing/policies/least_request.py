@@ -1,7 +1,8 @@
 """The endpoint with the fewest requests."""
 
-from heapq import nsmallest
+import numpy as np
 
+from routing.loads import lowest
 from routing.policies.policy import Choice, Slate
 from routing.request import Request
 
@@ -22,22 +23,22 @@ class LeastRequest:
 
     def pick(self, request: Request, slate: Slate, now: float, count: int) -> list[Choice]:
         """Rank by requests in flight."""
-        size = len(slate.endpoints)
+        group = slate.group
+        size = len(group.endpoints)
         start = self._turn % size
         self._turn += 1
-        loads = [
-            state.ledger.requests + state.foreign_waiting + state.foreign_running
-            for state in slate.endpoints
-        ]
-        order = range(start, start + size)  # the rotation decides between equal loads
-        best = nsmallest(count, order, key=lambda place: loads[place % size])
+        group.table.refresh(now)
+        loads = group.table.requests[group.rows(start)]
+        # Loads are whole numbers: a place's fraction decides between equal ones only.
+        ranked = lowest(loads + np.arange(size) / size, count)
         return [
             Choice(
-                endpoint=(state := slate.endpoints[place % size]),
-                score=loads[place % size],
-                cached_tokens=slate.cached_tokens.get(state.name, 0.0),
+                endpoint=(state := group.endpoints[(start + place) % size]),
+                score=float(loads[place]),
+                cached_tokens=slate.cached_tokens(state),
                 predicted_ttft=None,
-                reason=f"{loads[place % size]:g} requests in flight",
+                explanation="{:g} requests in flight",
+                facts=(float(loads[place]),),
             )
-            for place in best
+            for place in ranked[:count]
         ]

@@ -1,28 +1,52 @@
 """The contract of a policy: rank the endpoints that may take a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from routing.endpoint import EndpointState
+from routing.loads import Group
+from routing.prefix.match import Match
 from routing.request import Request
 
 
 @dataclass(slots=True)
 class Slate:
-    """The candidates for one request and what is known about each of them for it."""
+    """The candidates for one request and what is known about each of them for it.
 
-    endpoints: Sequence[EndpointState]
-    """Healthy endpoints that serve the request's model; never empty."""
-    cached_tokens: Mapping[str, float]
-    """Endpoint name -> prompt tokens believed to be in its cache; absent means none."""
+    A policy may simply go through ``endpoints``. One that must not slow down with the fleet
+    sweeps the columns of ``group.table`` instead and looks at a few endpoints only.
+    """
+
+    group: Group
+    """Endpoints that serve the request's model and may be chosen; never empty."""
+    held: Match
+    """How many leading blocks of the prompt each of them is believed to have in its cache."""
+    block_tokens: float
+    """Tokens in a block, as expected for this model's text."""
     prompt_tokens: float
     """Tokens of all prompts of the request together."""
-    output_tokens: float
+    output_tokens: int
     """Tokens the request is expected to produce."""
 
+    @property
+    def endpoints(self) -> Sequence[EndpointState]:
+        """All candidates."""
+        return self.group.endpoints
 
-@dataclass(slots=True)
+    def tokens(self, blocks: float) -> float:
+        """Prompt tokens that ``blocks`` cached blocks save: an engine computes at least one."""
+        tokens = blocks * self.block_tokens
+        most = self.prompt_tokens - 1.0
+        return tokens if tokens < most else max(most, 0.0)
+
+    def cached_tokens(self, state: EndpointState) -> float:
+        """Prompt tokens believed to be in the endpoint's cache."""
+        blocks = self.held.blocks(state.name)
+        return self.tokens(blocks) if blocks else 0.0
+
+
+@dataclass(slots=True, eq=False)
 class Choice:
     """One ranked candidate and why it stands where it stands."""
 
@@ -33,8 +57,15 @@ class Choice:
     """Prompt tokens believed to be in the endpoint's cache."""
     predicted_ttft: float | None
     """Predicted seconds to the first token; None when the policy predicts no time."""
-    reason: str
-    """For people."""
+    explanation: str
+    """Format string of the reason, over ``facts``."""
+    facts: tuple[object, ...] = ()
+    """What the policy saw when it chose: numbers and names, never anything that changes."""
+
+    @property
+    def reason(self) -> str:
+        """Why, for people. Put into words only when somebody looks."""
+        return self.explanation.format(*self.facts)
 
 
 class Policy(Protocol):

@@ -35,10 +35,10 @@ class PowerOfTwo:
                 Choice(
                     endpoint=state,
                     score=_requests(state),
-                    cached_tokens=slate.cached_tokens.get(state.name, 0.0),
+                    cached_tokens=slate.cached_tokens(state),
                     predicted_ttft=None,
-                    reason=f"{_requests(state):g} requests in flight, of "
-                    + " and ".join(other.name for other in pair),
+                    explanation="{:g} requests in flight, of {}" + " and {}" * (len(pair) - 1),
+                    facts=(_requests(state), *(other.name for other in pair)),
                 )
             )
         return ranked

@@ -1,11 +1,14 @@
 """The endpoint where the request costs the least time: the default policy."""
 
 from bisect import insort
-from operator import itemgetter
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
+from typing import TypeAlias
 
 from routing.endpoint import EndpointState
+from routing.loads import Column, below, lowest
 from routing.policies.policy import Choice, Slate
+from routing.prefix.match import Match
 from routing.request import Request
 
 SCRAPE_FRESH_SECONDS = 5.0
@@ -14,19 +17,14 @@ SCRAPE_FRESH_SECONDS = 5.0
 NEAR_TIE = 0.02
 """Scores this close (relative to the best) are equal: predictions aren't better than that."""
 
-_WIDTH = 8  # candidates kept while scanning; ties are looked for among these
+SCORE_ALL = 32
+"""Up to this many endpoints each is scored; of more, only those that can be among the best."""
 
+_WIDTH = 8  # candidates kept while scoring; ties are looked for among these
+_WIDE_TABLES = 4  # of more prefixes that many hold, all endpoints are scored
 
-class _Candidate(NamedTuple):
-    score: float
-    place: int
-    ttft: float
-    cached: float
-    queued: float
-    state: EndpointState
-
-
-_score = itemgetter(0)
+_Scored: TypeAlias = tuple[float, int, float, float, float, EndpointState]
+"""(score, place in the rotation, ttft, cached tokens, queued tokens, endpoint)."""
 
 
 class PredictedTime:
@@ -56,9 +54,17 @@ class PredictedTime:
     Parameters: ttft_target (s, 2.0) and itl_target (s, 0.050), the objectives whose ratio is
     the price; foreign_prompt_tokens (tokens, 1,000), what an unknown waiting request has to
     compute. Among scores within 2 % the one with more cached tokens wins, then a rotation.
-    What our arrival evicts is not priced. Source: our own study of routing policies in
-    simulation; the decode term restates the interference that Sarathi-Serve (Agrawal et al.,
-    2024) measures.
+    What our arrival evicts is not priced.
+
+    A large fleet is not scored one by one. Seen from a request, an endpoint's score is
+    ``base + own x per_token``, and both come for all endpoints in one sweep over the fleet's
+    columns. For each number of blocks that somebody holds (0 among them) the endpoints with
+    the ``width`` lowest scores *as if holding just that* are contenders, among its holders.
+    An endpoint that is no contender has ``width`` others before it that hold at least as much,
+    so it is not among the ``width`` best: the ranking is the same as if all had been scored.
+
+    Source: our own study of routing policies in simulation; the decode term restates the
+    interference that Sarathi-Serve (Agrawal et al., 2024) measures.
     """
 
     name = "predicted_time"
@@ -75,28 +81,47 @@ class PredictedTime:
 
     def pick(self, request: Request, slate: Slate, now: float, count: int) -> list[Choice]:
         """Rank by predicted time."""
-        best = self._scan(slate, now, max(count, _WIDTH))
-        limit = best[0].score * (1.0 + NEAR_TIE)
-        first = min(
-            (candidate for candidate in best if candidate.score <= limit),
-            key=lambda candidate: (-candidate.cached, candidate.place),
-        )
-        best.remove(first)
-        return [_choice(candidate) for candidate in [first, *best[: count - 1]]]
-
-    def _scan(self, slate: Slate, now: float, width: int) -> list[_Candidate]:
-        """The ``width`` lowest scores, sorted; equal ones in the order of the rotation."""
-        start = self._turn % len(slate.endpoints)
+        endpoints = slate.endpoints
+        size = len(endpoints)
+        start = self._turn % size
         self._turn += 1
-        cached_tokens, prompt = slate.cached_tokens, slate.prompt_tokens
+        width = max(count, _WIDTH)
+        places: Iterable[int] = range(size)
+        if size > SCORE_ALL and len(slate.held.wide) <= _WIDE_TABLES:
+            places = self._contenders(slate, now, start, count)
+        best = self._score(slate, now, start, places, width)
+        _prefer_cached(best)
+        return [
+            Choice(
+                state,
+                score,
+                cached,
+                ttft,
+                "{:.3f} s: {:.0f} tokens ahead, {:.0f} cached, first token in {:.3f} s",
+                (score, queued, cached, ttft),
+            )
+            for score, _, ttft, cached, queued, state in best[:count]
+        ]
+
+    def _score(
+        self, slate: Slate, now: float, start: int, places: Iterable[int], width: int
+    ) -> list[_Scored]:
+        """The ``width`` lowest scores, sorted; equal ones in the order of the rotation."""
+        endpoints, prompt = slate.endpoints, slate.prompt_tokens
+        size = len(endpoints)
+        few, many = slate.held.few, bool(slate.held.wide)
         price = self._price
         per_token = 1.0 / max(slate.output_tokens, 1.0)
-        best: list[_Candidate] = []
+        best: list[_Scored] = []
         worst = float("inf")
-        for place, state in enumerate([*slate.endpoints[start:], *slate.endpoints[:start]]):
+        for place in places:
+            state = endpoints[(start + place) % size]
             ledger, prefill = state.ledger, state.timing.prefill
             slope = prefill.slope
-            cached = cached_tokens.get(state.name, 0.0)
+            blocks = few.get(state.name)
+            if blocks is None and many:
+                blocks = slate.held.blocks(state.name)
+            cached = slate.tokens(blocks) if blocks else 0.0
             own = prompt - cached
             queued = (
                 ledger.queued_prefill_tokens(now, 1.0 / slope) if ledger.prefill_tokens else 0.0
@@ -111,10 +136,10 @@ class PredictedTime:
                 stall = own * slope * per_token + 2.0 * state.timing.decode.slope
                 score += price * decoding * stall
             if score < worst:
-                insort(best, _Candidate(score, place, ttft, cached, queued, state), key=_score)
+                insort(best, (score, place, ttft, cached, queued, state))
                 if len(best) > width:
                     best.pop()
-                    worst = best[-1].score
+                    worst = best[-1][0]
         return best
 
     def _foreign(self, state: EndpointState, now: float) -> tuple[float, float]:
@@ -123,13 +148,102 @@ class PredictedTime:
             return 0.0, 0.0
         return state.foreign_waiting * self._foreign_prompt_tokens, state.foreign_running
 
+    def _contenders(self, slate: Slate, now: float, start: int, count: int) -> list[int]:
+        """Places of the ``count`` lowest scores, and of near ties among the ``_WIDTH`` lowest."""
+        group, held, prompt = slate.group, slate.held, slate.prompt_tokens
+        size, width = len(group.endpoints), max(count, _WIDTH)
+        base, per_token = self._terms(slate, now, start)
+        contenders: dict[int, float] = {}  # place -> score, at most too high
+        own, depth, places = prompt, 0.0, group.places
+        for name, blocks in held.few.items():
+            index = places.get(name)
+            if index is not None:
+                if blocks != depth:
+                    own, depth = prompt - slate.tokens(blocks), blocks
+                place = (index - start) % size
+                contenders[place] = base.item(place) + own * per_token.item(place)
+        # Longest first: where an endpoint is found first its score is the lowest. And as
+        # scores only rise from one to the next, who has no chance in one has none later.
+        chances: list[int] | None = None  # None: everybody has
+        for blocks, holders in [*held.wide, (0, None)]:
+            own = prompt - slate.tokens(blocks)
+            if chances is None:
+                scores = base + own * per_token
+                chances = _below(scores, _limit(contenders, width), 2 * width)
+            if chances is not None:
+                found = chances
+                if holders is not None:
+                    found = held.among(found, group.names, start, holders)
+            elif holders is None:
+                found = lowest(scores, width)
+            else:
+                found = _lowest_holders(scores, held, holders, group.names, start, width)
+            for place in found:
+                if place not in contenders:
+                    contenders[place] = base.item(place) + own * per_token.item(place)
+        ranked = sorted(contenders, key=contenders.__getitem__)[:width]
+        tie = contenders[ranked[0]] * (1.0 + 1.01 * NEAR_TIE)  # rounding must not cut one off
+        return [
+            place for rank, place in enumerate(ranked) if rank < count or contenders[place] <= tie
+        ]
 
-def _choice(candidate: _Candidate) -> Choice:
-    return Choice(
-        endpoint=candidate.state,
-        score=candidate.score,
-        cached_tokens=candidate.cached,
-        predicted_ttft=candidate.ttft,
-        reason=f"{candidate.score:.3f} s: {candidate.queued:.0f} tokens ahead, "
-        f"{candidate.cached:.0f} cached, first token in {candidate.ttft:.3f} s",
-    )
+    def _terms(self, slate: Slate, now: float, start: int) -> tuple[Column, Column]:
+        """``base`` and ``per_token`` of all endpoints, by place in the rotation."""
+        table = slate.group.table
+        table.refresh(now)
+        price = self._price
+        length = max(slate.output_tokens, 1.0)
+        base = table.wait_seconds(now)
+        base += (2.0 * price) * table.decoding_step_slope
+        per_token = (price / length) * table.decoding_slope
+        per_token += table.slope
+        if table.any_foreign:
+            fresh = table.scraped_at >= now - SCRAPE_FRESH_SECONDS
+            waiting = self._foreign_prompt_tokens * table.foreign_waiting * fresh
+            running = price * table.foreign_running * fresh
+            base += waiting * table.slope + 2.0 * running * table.step_slope
+            per_token += running / length * table.slope
+        rows = slate.group.rows(start)
+        return base[rows], per_token[rows]
+
+
+def _lowest_holders(
+    scores: Column,
+    held: Match,
+    holders: Mapping[str, int],
+    names: Sequence[str],
+    start: int,
+    width: int,
+) -> list[int]:
+    """The places of the ``width`` lowest scores (or a few more) among the holders."""
+    found = held.among(lowest(scores, 2 * width), names, start, holders)
+    if len(found) < width:  # holders are rare among the lowest: look at all
+        found = held.among(range(len(scores)), names, start, holders)
+        found = [found[rank] for rank in lowest(scores[found], width)]
+    return found
+
+
+def _below(scores: Column, limit: float, most: int) -> list[int] | None:
+    """The places of scores below the limit; None when they are more than ``most``."""
+    if limit == inf:
+        return None
+    places = below(scores, limit)
+    return places if len(places) <= most else None
+
+
+def _limit(contenders: dict[int, float], width: int) -> float:
+    """The score that one must undercut to be among the ``width`` best of the contenders."""
+    return sorted(contenders.values())[width - 1] if len(contenders) >= width else inf
+
+
+def _prefer_cached(best: list[_Scored]) -> None:
+    """Among near ties, move the one with the most cached tokens to the front."""
+    limit = best[0][0] * (1.0 + NEAR_TIE)
+    chosen = 0
+    for rank in range(1, len(best)):
+        if best[rank][0] > limit:
+            break
+        # More cached tokens win; then whoever comes first in the rotation.
+        if (-best[rank][3], best[rank][1]) < (-best[chosen][3], best[chosen][1]):
+            chosen = rank
+    best.insert(0, best.pop(chosen))

@@ -28,9 +28,10 @@ class RoundRobin:
             Choice(
                 endpoint=state,
                 score=float(place),
-                cached_tokens=slate.cached_tokens.get(state.name, 0.0),
+                cached_tokens=slate.cached_tokens(state),
                 predicted_ttft=None,
-                reason=f"{place} after the next in turn" if place else "next in turn",
+                explanation="{} after the next in turn" if place else "next in turn",
+                facts=(place,),
             )
             for place, state in enumerate(ranked)
         ]

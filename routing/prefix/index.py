@@ -14,9 +14,11 @@ its path is put in order, once for each split.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import zip_longest
 from sys import getsizeof
 
+from routing.prefix.match import Match
 from routing.prefix.tree import NODE_BLOCKS, Node, descend, new_root
 from routing.request import Chain
 
@@ -95,19 +97,43 @@ class PrefixIndex:
 
     def match(self, chain: Chain) -> dict[str, int]:
         """How many leading blocks of ``chain`` each endpoint holds; only those that hold any."""
+        few, _ = self._levels(chain, len(self._by_key))
+        return few
+
+    def look(self, chain: Chain, few: int) -> Match:
+        """`match` for the hot path: holders are named only where at most ``few`` share a prefix.
+
+        Not to be kept: it is true until the index changes.
+        """
+        named, wide = self._levels(chain, few)
+        plain = not self._gone and not self._renamed
+        return Match(named, wide, None if plain else self._key_of)
+
+    def _levels(
+        self, chain: Chain, few: int
+    ) -> tuple[dict[str, int], list[tuple[int, Mapping[str, int]]]]:
         path, covered = descend(self._root, chain)
         held: dict[str, int] = {}
+        wide: list[tuple[int, Mapping[str, int]]] = []
         end = 0
         for node, below in zip_longest(path, path[1:]):
             end += len(node.run)
+            holders = node.holders
             # Holders only get fewer on the way down: as many below means the same ones.
-            if below is None or len(below.holders) < len(node.holders):
-                held.update(dict.fromkeys(node.holders, min(end, covered)))
-        for key in self._gone.keys() & held.keys():
-            del held[key]
-        for key in self._renamed.keys() & held.keys():
-            held[self._renamed[key]] = held.pop(key)
-        return held
+            if below is None or len(below.holders) < len(holders):
+                blocks = end if end < covered else covered
+                if len(holders) <= few:
+                    held.update(dict.fromkeys(holders, blocks))
+                else:
+                    wide.append((blocks, holders))
+        wide.reverse()
+        if self._gone:
+            for key in self._gone.keys() & held.keys():
+                del held[key]
+        if self._renamed:
+            for key in self._renamed.keys() & held.keys():
+                held[self._renamed[key]] = held.pop(key)
+        return held, wide
 
     def stored(self, endpoint: str, chain: Chain) -> None:
         """The endpoint holds ``chain`` now; the use makes all of its blocks the most recent."""
@@ -189,6 +215,10 @@ class PrefixIndex:
             self._keep_capacity(holder)
 
     # -- views: holders and their keys -----------------------------------------------------
+
+    def _key_of(self, endpoint: str) -> str | None:
+        holder = self._holders.get(endpoint)
+        return None if holder is None else holder.key
 
     def _new_holder(self, endpoint: str, capacity: int | None) -> None:
         key = endpoint

@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from routing.breaker import Circuit
 from routing.decision import Decision, Phase
 from routing.fleet import Endpoint, EndpointState, Fleet, Health
 from routing.policies import POLICIES, make_policy
@@ -53,9 +54,12 @@ class AnyOrder(RuleBasedStateMachine):
         text = "".join(letter * 256 for letter in prompt).encode()
         chain = text_chain(b"", text)
         request = Request("r", model, (chain,), len(text) / 4, streamed=streamed)
+        self.router.fleet.tick(self.now)
+        available = {state for state in self.router.fleet if state.available}
         routed = self.router.route(request, self.now)
         if isinstance(routed, Decision):
             assert routed.endpoint.health is Health.HEALTHY
+            assert {choice.endpoint for choice in routed.choices} <= available
             self.decisions.append(routed)
 
     @precondition(lambda self: self.decisions)
@@ -101,9 +105,10 @@ class AnyOrder(RuleBasedStateMachine):
     def retry(self, which: int) -> None:
         decision = self.pick(which)
         before = decision.attempt
+        available = {state for state in self.router.fleet if state.available}
         if self.router.retry(decision, self.now):
             assert decision.attempt > before
-            assert decision.endpoint.health is Health.HEALTHY
+            assert decision.endpoint in available
 
     @rule(name=NAMES)
     def upsert(self, name: str) -> None:
@@ -136,6 +141,18 @@ class AnyOrder(RuleBasedStateMachine):
             seen = sum(d.phase is Phase.DECODING for d in there)
             unseen = sum(d.phase is not Phase.DECODING and not d.request.streamed for d in there)
             assert seen <= state.ledger.decoding <= seen + unseen
+
+    @invariant()
+    def an_endpoint_is_served_exactly_when_it_is_available(self) -> None:
+        fleet = self.router.fleet
+        assert list(fleet.serving(None)) == [state for state in fleet if state.available]
+
+    @invariant()
+    def a_half_open_endpoint_waits_only_for_a_request_in_flight(self) -> None:
+        for state in self.router.fleet:
+            waits = state.breaker.circuit is Circuit.HALF_OPEN and not state.breaker.admits
+            there = (d for d in self.decisions if d.endpoint is state and d.phase in IN_FLIGHT)
+            assert not waits or any(there)
 
     def teardown(self) -> None:
         for number, decision in enumerate(self.decisions):

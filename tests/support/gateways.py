@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from gateway.config import ProxySettings
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
 from gateway.record import RequestRecord
+from gateway.settings import ProxySettings
 from gateway.telemetry import Telemetry
+from routing.breaker import BreakerSettings
 from routing.fleet import Endpoint, Fleet, ServedModel
 from routing.policies import make_policy
 from routing.prefix.index import PrefixIndex
+from routing.retries import RetrySettings
 from routing.router import Router, RouterSettings
 
 MODEL = "sim-8b"
@@ -47,16 +49,22 @@ class ProxyUnderTest:
 
 @asynccontextmanager
 async def running_proxy(
-    urls: Sequence[str], *, policy: str = "round_robin", **settings: float
+    urls: Sequence[str],
+    *,
+    policy: str = "round_robin",
+    breaker: BreakerSettings | None = None,
+    retries: RetrySettings | None = None,
+    **settings: float,
 ) -> AsyncIterator[ProxyUnderTest]:
     """A proxy before the given endpoints, all healthy and serving `MODEL`."""
-    fleet = Fleet()
+    fleet = Fleet(breaker)
     for url in urls:
         name = url.removeprefix("http://")
         fleet.upsert(Endpoint(name=name, url=url), 0.0)
         fleet.observe_models(name, [ServedModel(MODEL)], 0.0)
         fleet.observe_health(name, True, 0.0, "test")
-    router = Router(fleet, PrefixIndex(16 << 20), make_policy(policy), RouterSettings())
+    brain = RouterSettings() if retries is None else RouterSettings(retries=retries)
+    router = Router(fleet, PrefixIndex(16 << 20), make_policy(policy), brain)
     records: list[RequestRecord] = []
     context = ProxyContext(
         router=router,

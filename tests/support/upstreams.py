@@ -99,10 +99,13 @@ class Upstream:
                 gone.cancel()
                 with suppress(asyncio.CancelledError):
                     await gone
-                with suppress(asyncio.CancelledError, ConnectionError):
+                # RuntimeError: uvloop's word for writing to a connection that is closed by now.
+                with suppress(asyncio.CancelledError, ConnectionError, RuntimeError):
                     await answering
                 if writer.is_closing():
                     break
+        except asyncio.CancelledError:
+            pass  # we stop; passed on, asyncio's streams would log it as a defect
         finally:
             self._tasks.discard(task)
             self._writers.discard(writer)

@@ -21,6 +21,7 @@ from gateway.config import (
     restart_needed,
     watch,
 )
+from gateway.settings import TlsSettings
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 TWO = "endpoints: [{url: 'http://a:1'}, {url: 'http://b:2'}]\n"
@@ -48,7 +49,7 @@ def test_an_empty_mapping_means_all_defaults() -> None:
 def test_every_section_can_be_set() -> None:
     settings = from_text(
         """
-        listen: {host: 0.0.0.0, port: 80}
+        listen: {host: 0.0.0.0, port: 80, tls: {certificate: c.pem, key: k.pem}}
         admin: {port: 0}
         endpoints:
           - url: HTTP://GPU1
@@ -61,11 +62,14 @@ def test_every_section_can_be_set() -> None:
         routing: {policy: least_request, max_requests_per_endpoint: 4, fallbacks: 0}
         probes: {interval: 1, timeout: 0.25}
         proxy: {idle_timeout: 5, max_idle_upstream: 0}
+        cors: {origins: ['https://a', 'app://b:1'], credentials: true}
         log: {format: json, level: debug, access: no}
         """,
         "test.yaml",
     )
     assert settings.listen.host == "0.0.0.0"
+    assert settings.listen.tls == TlsSettings(certificate="c.pem", key="k.pem")
+    assert settings.cors.origins == ("https://a", "app://b:1")
     assert settings.probes.interval == 1.0
     assert settings.log.access is False
     assert settings.fleet_endpoints() == (
@@ -123,7 +127,7 @@ def test_an_error_reads_well() -> None:
         ("listen: 8080", "listen", "expected a mapping of settings"),
         ("[1, 2]", "", "expected a mapping of settings"),
         ("8080: {}", "8080", "unknown key"),
-        ("zzz: 1", "zzz", "known are listen, admin, endpoints, routing, probes, proxy, log"),
+        ("zzz: 1", "zzz", "known are listen, admin, endpoints, routing, probes, proxy, cors, log"),
         ("probes: {interval: 0}", "probes.interval", "above 0"),
         ("probes: {interval: .nan}", "probes.interval", "above 0"),
         ("probes: {timeout: .inf}", "probes.timeout", "at most 86400"),
@@ -147,6 +151,33 @@ def test_an_error_reads_well() -> None:
         ("endpoints: [{url: 'http://a', labels: {a: 1}}]", "endpoints[0].labels", "a mapping of"),
         ("endpoints: [{url: 'http://a', cache_tokens: 0}]", "endpoints[0].cache_tokens", "least 1"),
         ("admin: {port: 8080}", "admin.port", "8080 is listen.port already"),
+        ("listen: {tls: {certificate: c}}", "listen.tls.key", "is missing"),
+        ("listen: {tls: {certificate: c, key: k, kee: 1}}", "listen.tls.kee", "did you mean key"),
+        ("listen: {tls: {certificate: c, key: 1}}", "listen.tls.key", "expected non-empty text"),
+        ("listen: {tls: yes}", "listen.tls", "expected a mapping of settings or null"),
+        (
+            "listen: {tls: {certificate: c, key: k, min_version: 1.2}}",
+            "listen.tls.min_version",
+            '1.2 is not right here; expected one of "1.2", "1.3"',
+        ),
+        ("cors: {origins: ['https://a/']}", "cors.origins", "such as https://chat.example.com"),
+        ("cors: {origins: ['HTTPS://A']}", "cors.origins", "an origin as browsers send it"),
+        ("cors: {headers: ['*']}", "cors.headers", "a list of the name of a header field"),
+        ("cors: {methods: [get]}", "cors.methods", "a method in capitals"),
+        ("cors: {origins: ['*'], credentials: true}", "cors.credentials", "name the origins"),
+        ("proxy: {retry_statuses: [200]}", "proxy.retry_statuses", "400 to 599"),
+        ("proxy: {internal_fields: keep}", "proxy.internal_fields", "one of strip, refuse"),
+        (
+            "proxy: {upstream_ca_file: f, upstream_verify: false}",
+            "proxy.upstream_ca_file",
+            "never looked at",
+        ),
+        ("routing: {retry_budget: {fraction: 1.5}}", "routing.retry_budget.fraction", "from 0 to"),
+        (
+            "routing: {breaker: {open_seconds: 40}}",
+            "routing.breaker.max_open_seconds",
+            "less than open_seconds, 40.0",
+        ),
     ],
 )
 def test_a_mistake_is_named(text: str, path: str, part: str) -> None:
@@ -207,12 +238,16 @@ def test_a_file_is_loaded_and_named_in_its_errors(tmp_path: Path) -> None:
 
 
 def test_options_win_and_the_rest_stays() -> None:
-    settings = from_text(TWO + "routing: {fallbacks: 1}\nlisten: {port: 1}", "test.yaml")
+    settings = from_text(
+        TWO + "routing: {fallbacks: 1}\nlisten: {port: 1, tls: {certificate: c, key: k}}",
+        "test.yaml",
+    )
     changed = from_options(
         settings, urls=["http://c"], host="::1", port=0, admin_port=7, policy="round_robin"
     )
     assert [endpoint.name for endpoint in changed.fleet_endpoints()] == ["c:80"]
     assert (changed.listen.host, changed.listen.port) == ("::1", 0)
+    assert changed.listen.tls == TlsSettings(certificate="c", key="k")
     assert (changed.admin.host, changed.admin.port) == ("::1", 7)
     assert (changed.routing.policy, changed.routing.fallbacks) == ("round_robin", 1)
     assert from_options(settings) == settings
@@ -252,6 +287,13 @@ def test_only_what_needs_a_restart_is_named() -> None:
     )
     assert restart_needed(old, new) == ("listen.port", "routing.fallbacks", "log.format")
     assert restart_needed(new, new) == ()
+
+
+def test_what_differs_within_a_section_of_a_section_is_named() -> None:
+    text = "listen: {tls: {certificate: c, key: %s}}\nrouting: {breaker: {failures: %d}}"
+    old, new = from_text(text % ("a", 1), ""), from_text(text % ("b", 2), "")
+    assert restart_needed(old, new) == ("listen.tls.key", "routing.breaker.failures")
+    assert restart_needed(Settings(), old) == ("listen.tls", "routing.breaker.failures")
 
 
 async def test_a_changed_file_is_given_again(tmp_path: Path) -> None:
@@ -331,7 +373,7 @@ def _keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str,
     """Every key of a section with its default."""
     for field in msgspec.structs.fields(struct):
         if isinstance(field.type, type) and issubclass(field.type, Section):
-            yield from _keys(field.type, f"{field.name}.")
+            yield from _keys(field.type, f"{prefix}{field.name}.")
             continue
         default = field.default
         if default is msgspec.NODEFAULT:
@@ -340,6 +382,8 @@ def _keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str,
         yield prefix + field.name, default
         if field.name == "endpoints":
             yield from _keys(EndpointSettings, "endpoints[].")
+        if field.name == "tls":
+            yield from _keys(TlsSettings, f"{prefix}tls.")
 
 
 def test_the_documentation_has_every_key_its_default_and_whether_it_is_live() -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from routing.breaker import Circuit
 from routing.fleet import Endpoint, EndpointState, Fleet, Health, Load, ServedModel
 
 
@@ -120,28 +121,98 @@ def test_draining_ends_only_by_being_named_again() -> None:
     assert names(fleet.serving("m")) == ["a"]
 
 
-def test_three_failures_in_a_row_or_one_refusal_take_an_endpoint_out() -> None:
+def fail(fleet: Fleet, name: str, now: float, *, refused: bool = False) -> None:
+    fleet.observe_failure(name, now, "connection refused" if refused else "reset", refused=refused)
+
+
+def test_a_refusal_is_a_matter_of_health_and_only_a_probe_brings_the_endpoint_back() -> None:
+    fleet = fleet_of("a", "b")
+    fail(fleet, "b", 2.0, refused=True)
+    state = state_of(fleet, "b")
+    assert (state.health, state.health_reason) == (Health.UNHEALTHY, "connection refused")
+    assert (state.breaker.circuit, state.breaker.failures) == (Circuit.CLOSED, 0)
+    fleet.tick(1_000.0)
+    assert names(fleet.serving("m")) == ["a"]
+    fleet.observe_health("b", True, 1_001.0, "probe answered")
+    assert names(fleet.serving("m")) == ["a", "b"]
+
+
+def test_three_failures_in_a_row_open_the_breaker_and_leave_the_health() -> None:
     fleet = fleet_of("a", "b")
     for _ in range(2):
-        fleet.observe_failure("a", 1.0, "reset", refused=False)
-    fleet.observe_success("a")
+        fail(fleet, "a", 1.0)
+    fleet.observe_success("a", "r", 1.0)
     for _ in range(2):
-        fleet.observe_failure("a", 1.0, "reset", refused=False)
+        fail(fleet, "a", 1.0)
     assert names(fleet.serving("m")) == ["a", "b"]
-    fleet.observe_failure("a", 2.0, "reset", refused=False)
-    fleet.observe_failure("b", 2.0, "connection refused", refused=True)
-    assert names(fleet.serving("m")) == []
-    assert state_of(fleet, "b").health_reason == "connection refused"
-    fleet.observe_health("a", True, 3.0, "probe answered")
-    fleet.observe_failure("a", 4.0, "reset", refused=False)  # the row starts anew
-    assert names(fleet.serving("m")) == ["a"]
+    fail(fleet, "a", 2.0)
+    assert names(fleet.serving("m")) == ["b"]
+    state = state_of(fleet, "a")
+    assert (state.health, state.breaker.circuit) == (Health.HEALTHY, Circuit.OPEN)
+    assert (state.consecutive_failures, state.breaker.failures, state.breaker.openings) == (3, 5, 1)
+    assert fleet.reopens_at("m") == fleet.reopens_at(None) == 3.0
+    assert fleet.reopens_at("other") is None
 
 
 def test_a_health_path_that_answers_does_not_hide_failing_requests() -> None:
     fleet = fleet_of("a")
     for _ in range(3):
         fleet.observe_health("a", True, 1.0, "probe answered")
-        fleet.observe_failure("a", 1.0, "reset", refused=False)
+        fail(fleet, "a", 1.0)
+    assert names(fleet.serving("m")) == []
+
+
+def test_a_half_open_endpoint_gets_one_request() -> None:
+    fleet = fleet_of("a")
+    state = state_of(fleet, "a")
+    for _ in range(3):
+        fail(fleet, "a", 1.0)
+    fleet.tick(1.9)
+    assert names(fleet.serving("m")) == []
+    fleet.tick(2.0)
+    assert names(fleet.serving("m")) == ["a"]
+    fleet.sending(state, "probe")
+    assert names(fleet.serving("m")) == []
+    fleet.unproven(state, "probe")  # its client went away: the next one may try
+    assert names(fleet.serving("m")) == ["a"]
+    fleet.sending(state, "probe 2")
+    fleet.answered(state, "probe 2", 2.5)
+    assert names(fleet.serving("m")) == ["a"]
+    assert state.breaker.circuit is Circuit.CLOSED
+
+
+def test_breakers_of_a_fleet_reopen_each_at_its_own_time() -> None:
+    fleet = fleet_of("a", "b", "c")
+    for at, name in enumerate("abc"):
+        for _ in range(3):
+            fail(fleet, name, float(at))
+    assert fleet.reopens_at("m") == 1.0
+    fleet.tick(2.5)
+    assert names(fleet.serving("m")) == ["a", "b"]
+    fleet.remove("c")
+    assert fleet.reopens_at("m") is None
+    fleet.tick(9.0)
+    assert names(fleet.serving("m")) == ["a", "b"]
+
+
+def test_a_recovery_lets_a_probe_through_at_once_and_a_new_address_starts_afresh() -> None:
+    fleet = fleet_of("a")
+    state = state_of(fleet, "a")
+    for _ in range(3):
+        fail(fleet, "a", 1.0)
+    fail(fleet, "a", 1.0, refused=True)
+    fleet.observe_health("a", True, 1.1, "probe answered")
+    assert (names(fleet.serving("m")), state.breaker.circuit) == (["a"], Circuit.HALF_OPEN)
+    fleet.upsert(Endpoint("a", "http://elsewhere", models=("m",)), 2.0)
+    assert (state.breaker.circuit, state.breaker.openings) == (Circuit.CLOSED, 0)
+
+
+def test_a_drained_endpoint_stays_out_whatever_its_breaker_does() -> None:
+    fleet = fleet_of("a")
+    for _ in range(3):
+        fail(fleet, "a", 1.0)
+    fleet.drain("a", 1.5)
+    fleet.tick(10.0)
     assert names(fleet.serving("m")) == []
 
 
@@ -161,7 +232,7 @@ def test_observing_an_endpoint_that_left_is_ignored() -> None:
     fleet.observe_engine("gone", "vllm")
     fleet.observe_health("gone", True, 0.0, "")
     fleet.observe_failure("gone", 0.0, "", refused=True)
-    fleet.observe_success("gone")
+    fleet.observe_success("gone", "r", 0.0)
     fleet.drain("gone", 0.0)
     assert len(fleet) == 0
 

@@ -2,12 +2,14 @@ from array import array
 
 import pytest
 
+from routing.breaker import Circuit
 from routing.decision import TRANSITIONS, Decision, Phase, Rejection, RejectionKind
 from routing.fleet import Endpoint, EndpointState, Fleet, Health, Load, ServedModel
 from routing.policies import make_policy
 from routing.prefix.chain import BLOCK_TOKENS, text_chain
 from routing.prefix.index import PrefixIndex
 from routing.request import Request
+from routing.retries import RetrySettings
 from routing.router import Router, RouterSettings
 
 
@@ -365,3 +367,90 @@ def test_models_are_learned_by_observation() -> None:
 def test_every_phase_has_its_row_and_the_ends_are_ends() -> None:
     assert set(TRANSITIONS) == set(Phase)
     assert TRANSITIONS[Phase.DONE] == TRANSITIONS[Phase.ABANDONED] == frozenset()
+
+
+def break_circuit(router: Router, name: str, now: float) -> None:
+    for _ in range(3):
+        router.fleet.observe_failure(name, now, "reset", refused=False)
+
+
+def test_endpoints_whose_requests_fail_are_left_alone_and_then_tried_with_one_request() -> None:
+    router = router_of(2)
+    break_circuit(router, "e0", 0.0)
+    assert {route(router, request_of("x")).endpoint.name for _ in range(6)} == {"e1"}
+    tried = [route(router, request_of("x"), 1.0) for _ in range(6)]
+    probes = [decision for decision in tried if decision.endpoint.name == "e0"]
+    assert len(probes) == 1
+    router.sent(probes[0], 1.0)
+    router.first_token(probes[0], 1.5)
+    assert state_of(router, "e0").breaker.circuit is Circuit.CLOSED
+    both = {route(router, request_of(prompt(9, letter)), 1.5).endpoint.name for letter in "abcdef"}
+    assert both == {"e0", "e1"}
+
+
+@pytest.mark.parametrize("end", ["abandoned", "no room", "refused", "failed"])
+def test_how_a_probe_ends_decides_what_comes_next(end: str) -> None:
+    router = router_of(1)
+    breaker = state_of(router, "e0").breaker
+    break_circuit(router, "e0", 0.0)
+    probe = route(router, request_of("x"), 1.0)
+    assert not breaker.admits
+    match end:
+        case "abandoned":
+            router.abandoned(probe, 1.1)
+        case "no room":
+            router.failed(probe, 1.1, "status_429", blameless=True)
+        case "refused":
+            router.failed(probe, 1.1, "connection refused", refused=True)
+        case _:
+            router.failed(probe, 1.1, "reset")
+    if end == "failed":
+        assert (breaker.circuit, breaker.half_open_at) == (Circuit.OPEN, 1.1 + 2.0)
+    else:
+        assert (breaker.circuit, breaker.admits) == (Circuit.HALF_OPEN, True)
+    assert (state_of(router, "e0").health is Health.UNHEALTHY) == (end == "refused")
+
+
+def test_without_any_endpoint_left_a_client_hears_when_to_come_again() -> None:
+    router = router_of(2)
+    break_circuit(router, "e0", 0.0)
+    break_circuit(router, "e1", 0.5)
+    for model in ("m", None):
+        rejection = router.route(request_of("x", model=model), 0.75)
+        assert isinstance(rejection, Rejection)
+        assert (rejection.kind, rejection.retry_after) == (RejectionKind.NO_ENDPOINT, 0.25)
+        assert "failed lately" in rejection.message
+    assert route(router, request_of("x"), 1.0).endpoint.name == "e0"
+
+
+def test_a_retry_passes_over_an_endpoint_whose_breaker_opened_meanwhile() -> None:
+    router = router_of(3)
+    decision = route(router, request_of("x"))
+    second, third = (choice.endpoint for choice in decision.choices[1:])
+    break_circuit(router, second.name, 0.0)
+    router.failed(decision, 0.1, "reset")
+    assert router.retry(decision, 0.1)
+    assert decision.endpoint is third
+
+
+def test_retries_stay_within_their_budget() -> None:
+    budget = RetrySettings(share=0.5, minimum_per_second=0.0)
+    router = router_of(4, settings=RouterSettings(retries=budget))
+    first = route(router, request_of("x"))
+    router.failed(first, 0.0, "reset")
+    assert not router.retry(first, 0.0)
+    assert first.retry_denied == "the retry budget is spent"
+    assert (first.outcome, in_flight(router)) == ("failed", 0)
+    second = route(router, request_of("x"))  # two requests earn one retry
+    router.failed(second, 0.0, "reset")
+    assert router.retry(second, 0.0)
+    assert second.retry_denied is None
+    assert (router.retries.allowed, router.retries.denied) == (1, 1)
+
+
+def test_a_retry_without_an_endpoint_costs_no_budget() -> None:
+    router = router_of(1)
+    decision = route(router, request_of("x"))
+    router.failed(decision, 0.0, "reset")
+    assert not router.retry(decision, 0.0)
+    assert (router.retries.allowed, router.retries.denied, decision.retry_denied) == (0, 0, None)

@@ -8,12 +8,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from gateway.admin.exposition import render
-from gateway.admin.metrics import EndpointMetrics, PrefixMetrics, RequestMetrics
+from gateway.admin.metrics import (
+    CertificateMetrics,
+    EndpointMetrics,
+    PrefixMetrics,
+    RequestMetrics,
+    RetryMetrics,
+)
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
 from routing.fleet import Endpoint, Fleet, Load
 from routing.prefix.chain import text_chain
 from routing.prefix.index import PrefixIndex
+from routing.retries import RetryBudget, RetrySettings
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "metrics.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -172,6 +179,8 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
     for name, labels in await samples(
         RequestMetrics(telemetry),
         PrefixMetrics(prefix),
+        RetryMetrics(RetryBudget(RetrySettings())),
+        CertificateMetrics(lambda: 1.0),
         EndpointMetrics(fleet, prefix, telemetry, lambda: 0.0),
     ):
         base = re.sub(r"_(bucket|sum|count)$", "", name)

@@ -38,23 +38,31 @@ def test_an_overlong_event_is_let_through_and_marks_the_stream_torn() -> None:
     assert not aligner.torn
 
 
+LENGTH = [(b"content-length", b"5")]
+
+
 @pytest.mark.parametrize(
-    ("status", "headers", "chunked_ok", "framing", "line"),
+    ("status", "headers", "chunked_ok", "bodiless", "framing", "line"),
     [
-        (200, [(b"Content-Length", b"5")], True, Framing.LENGTH, b"content-length: 5\r\n"),
-        (200, [], True, Framing.CHUNKED, b"transfer-encoding: chunked\r\n"),
-        (200, [], False, Framing.CLOSE, b""),
-        (204, [], True, Framing.NONE, b""),
+        (200, LENGTH, True, False, Framing.LENGTH, b"content-length: 5\r\n"),
+        (200, LENGTH, True, True, Framing.NONE, b"content-length: 5\r\n"),
+        (200, [], True, False, Framing.CHUNKED, b"transfer-encoding: chunked\r\n"),
+        (200, [], False, False, Framing.CLOSE, b""),
+        (200, [], True, True, Framing.NONE, b""),
+        (204, LENGTH, True, False, Framing.NONE, b""),
+        (304, LENGTH, True, False, Framing.NONE, b"content-length: 5\r\n"),
     ],
 )
-def test_the_framing_follows_the_response_and_the_client(
+def test_the_framing_follows_the_response_and_the_request(
     status: int,
     headers: list[tuple[bytes, bytes]],
     chunked_ok: bool,
+    bodiless: bool,
     framing: Framing,
     line: bytes,
 ) -> None:
-    assert choose(status, headers, chunked_ok=chunked_ok) == (framing, line)
+    chosen = choose(status, headers, chunked_ok=chunked_ok, bodiless=bodiless)
+    assert chosen == (framing, line)
 
 
 def test_only_chunked_framing_adds_bytes() -> None:

@@ -5,9 +5,11 @@ from random import Random
 import pytest
 
 from routing.fleet import Endpoint, EndpointState, Fleet, Load
+from routing.loads import Group, LoadTable
 from routing.policies import POLICIES, Choice, Policy, Slate, make_policy
 from routing.policies.power_of_two import PowerOfTwo
 from routing.policies.predicted_time import SCRAPE_FRESH_SECONDS, PredictedTime
+from routing.prefix.match import Match
 from routing.request import Request
 
 REQUEST = Request("r", "m")
@@ -31,11 +33,16 @@ def pick(
     *,
     cached: Mapping[str, float] | None = None,
     prompt: float = 4_000.0,
-    output: float = 256.0,
+    output: int = 256,
     now: float = 0.0,
     count: int = 4,
 ) -> list[Choice]:
-    return policy.pick(REQUEST, Slate(endpoints, cached or {}, prompt, output), now, count)
+    """The choices; ``cached`` in tokens, as if a block were one token."""
+    table = LoadTable()
+    for state in endpoints:
+        table.add(state)
+    slate = Slate(Group(endpoints, table), Match(cached or {}), 1.0, prompt, output)
+    return policy.pick(REQUEST, slate, now, count)
 
 
 def first(policy: Policy, endpoints: list[EndpointState], **what: float) -> str:
@@ -184,3 +191,14 @@ def test_near_ties_are_shared_and_go_to_the_larger_cache_first() -> None:
     assert min(counts.values()) >= 50
     choices = [pick(policy, endpoints, cached={"e2": 64.0}) for _ in range(6)]
     assert {ranked[0].endpoint.name for ranked in choices} == {"e2"}
+
+
+def test_a_reason_tells_the_numbers_of_its_time() -> None:
+    endpoints = states(fleet_of(2))
+    busy(endpoints[1], 3)
+    choice = pick(make_policy("least_request"), endpoints)[1]
+    busy(endpoints[1], 9)
+    assert choice.reason == "3 requests in flight"
+    ahead = pick(PredictedTime(), endpoints, cached={"e0": 64.0})[0]
+    endpoints[0].ledger.reserve("later", 5_000, 100, 0.0)
+    assert ahead.reason == "0.512 s: 0 tokens ahead, 64 cached, first token in 0.512 s"

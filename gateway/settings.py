@@ -1,0 +1,225 @@
+"""What can be set: typed, frozen sections with their defaults, in seconds and bytes.
+
+A field's constraints and how messages call a right value (`msgspec.Meta`) stand in its type.
+docs/configuration.md explains each key; `gateway.config` reads them from a file.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from endpoints.discovery.static import endpoint_from_url
+from routing.fleet import Endpoint
+from routing.policies import DEFAULT_POLICY
+
+_DAY = 86_400.0
+
+Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, description="non-empty text")]
+Port: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=0, le=65_535, description="a port, 0 (any free one) to 65535")
+]
+Seconds: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=_DAY, description="seconds, above 0 and at most 86400")
+]
+Bytes: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=1024, le=1 << 40, description="a whole number of bytes, at least 1024")
+]
+Count: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=1, le=1_000_000_000, description="a whole number, at least 1")
+]
+CountOrZero: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=0, le=1_000_000_000, description="a whole number, at least 0")
+]
+
+Fraction: TypeAlias = Annotated[
+    float, msgspec.Meta(ge=0, le=1, description="a fraction, from 0 to 1")
+]
+Rate: TypeAlias = Annotated[
+    float, msgspec.Meta(ge=0, le=1e6, description="a rate per second, at least 0")
+]
+ErrorStatus: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=400, le=599, description="a status of an error, 400 to 599")
+]
+Origin: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\sA-Z*,?#@]+)$",
+        description="an origin as browsers send it, such as https://chat.example.com, or *",
+    ),
+]
+FieldName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$", description="the name of a header field")
+]
+FieldPattern: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9_-]+\*?$",
+        description="the name of a header field, or how names begin and a *",
+    ),
+]
+Method: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^[A-Z]+$", description="a method in capitals, such as GET")
+]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of the settings. What is built in code, not from a file, is not checked."""
+
+
+class TlsSettings(Section, frozen=True):
+    """TLS towards clients, from PEM files; ``client_ca`` makes client certificates required."""
+
+    certificate: Text
+    key: Text
+    client_ca: Text | None = None
+    min_version: Literal["1.2", "1.3"] = "1.2"
+
+
+class ListenSettings(Section, frozen=True):
+    """Where clients connect."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8080
+    tls: TlsSettings | None = None
+
+
+class CorsSettings(Section, frozen=True):
+    """Which pages of other origins may call, and with what; no origins: none may."""
+
+    origins: tuple[Origin, ...] = ()
+    methods: tuple[Method, ...] = ("GET", "POST", "OPTIONS")
+    headers: tuple[FieldPattern, ...] = (
+        "authorization",
+        "content-type",
+        "x-request-id",
+        "x-api-key",
+        "anthropic-*",
+        "openai-*",
+        "x-stainless-*",
+    )
+    expose: tuple[FieldName, ...] = ("x-request-id", "x-inferway-endpoint")
+    max_age: CountOrZero = 600
+    credentials: bool = False
+
+
+class AdminSettings(Section, frozen=True):
+    """Where operators connect."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 9090
+
+
+class EndpointSettings(Section, frozen=True):
+    """One model server; None leaves it to what discovery and probes find out."""
+
+    url: Text
+    name: Text | None = None
+    engine: Text | None = None
+    models: tuple[Text, ...] | None = None
+    cache_tokens: Count | None = None
+    labels: dict[str, str] = {}
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint of these facts; ValueError says which one can't be."""
+        return endpoint_from_url(
+            self.url,
+            name=self.name,
+            engine=self.engine,
+            models=self.models,
+            cache_tokens=self.cache_tokens,
+            labels=tuple(self.labels.items()),
+        )
+
+
+class RetryBudgetSettings(Section, frozen=True):
+    """How many retries there may be, so that an outage is not multiplied."""
+
+    fraction: Fraction = 0.2
+    minimum_per_second: Rate = 3.0
+
+
+class BreakerSettings(Section, frozen=True):
+    """When an endpoint that keeps failing is left alone, and for how long."""
+
+    failures: Count = 5
+    open_seconds: Seconds = 1.0
+    max_open_seconds: Seconds = 30.0
+
+
+class RoutingSettings(Section, frozen=True):
+    """How endpoints are chosen."""
+
+    policy: Text = DEFAULT_POLICY
+    index_bytes: Bytes = 268_435_456
+    default_cache_tokens: Count = 500_000
+    max_requests_per_endpoint: Count | None = None
+    fallbacks: CountOrZero = 3
+    retry_budget: RetryBudgetSettings = RetryBudgetSettings()
+    breaker: BreakerSettings = BreakerSettings()
+
+
+class ProbeSettings(Section, frozen=True):
+    """How endpoints are watched."""
+
+    interval: Seconds = 0.5
+    timeout: Seconds = 2.0
+    models_interval: Seconds = 10.0
+    unhealthy_after: Count = 2
+    healthy_after: Count = 1
+
+
+class ProxySettings(Section, frozen=True):
+    """Limits and time-outs of the data plane."""
+
+    max_body_bytes: Bytes = 67_108_864
+    max_header_bytes: Bytes = 65_536
+    max_headers: Count = 100
+    max_connections: Count = 20_000
+    max_concurrent_requests: Count = 20_000
+    connect_timeout: Seconds = 2.0
+    first_byte_timeout: Seconds = 600.0
+    idle_timeout: Seconds = 300.0
+    request_timeout: Seconds = 3600.0
+    keepalive_timeout: Seconds = 75.0
+    header_timeout: Seconds = 20.0
+    body_timeout: Seconds = 60.0
+    drain_seconds: Seconds = 30.0
+    max_idle_upstream: CountOrZero = 256
+    upstream_idle_timeout: Seconds = 4.0
+    upstream_ca_file: Text | None = None
+    upstream_verify: bool = True
+    retry_statuses: tuple[ErrorStatus, ...] = (429, 502, 503, 504)
+    internal_fields: Literal["strip", "refuse"] = "strip"
+    forwarded: Literal["append", "replace", "off"] = "append"
+
+
+class LogSettings(Section, frozen=True):
+    """What is written about it all."""
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: bool = True
+
+
+class Settings(Section, frozen=True):
+    """Everything that can be set; `Settings()` is what an empty mapping means."""
+
+    listen: ListenSettings = ListenSettings()
+    admin: AdminSettings = AdminSettings()
+    endpoints: tuple[EndpointSettings, ...] = ()
+    routing: RoutingSettings = RoutingSettings()
+    probes: ProbeSettings = ProbeSettings()
+    proxy: ProxySettings = ProxySettings()
+    cors: CorsSettings = CorsSettings()
+    log: LogSettings = LogSettings()
+
+    def fleet_endpoints(self) -> tuple[Endpoint, ...]:
+        """The endpoints as discovery knows them; ValueError for one that can't be."""
+        return tuple(settings.endpoint() for settings in self.endpoints)
+
+    def with_endpoints(self, urls: Iterable[str]) -> "Settings":
+        """The same with these endpoints instead, about which nothing is known but the URL."""
+        return msgspec.structs.replace(
+            self, endpoints=tuple(EndpointSettings(url=url) for url in urls)
+        )

@@ -1,0 +1,228 @@
+"""The fleet's loads as columns: what lets a decision weigh a thousand endpoints in one sweep.
+
+A ledger and its time models are objects, right for what happens to one request; choosing
+among a thousand of them one by one costs hundreds of microseconds. `LoadTable` keeps the few
+numbers that choosing needs in arrays, one row an endpoint. Whoever changes a ledger or a time
+model marks its endpoint as changed; the row is written anew when somebody next asks, so many
+changes between two decisions cost one write.
+
+Time needs no rewriting: a queue of prefills drains by one second a second until its oldest
+entry must be done. So a row holds when all of it would be done (``free_at``) and what is left
+when the oldest entry is (``behind``), both with the overhead of a newcomer's own, and at any
+time ``now`` a prompt without tokens would see its first token in
+
+    max(free_at - now, behind)
+
+seconds: the overhead plus `Ledger.queued_prefill_tokens` over the learned rate.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from math import inf
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing.endpoint import EndpointState
+
+Column: TypeAlias = NDArray[np.float64]
+"""One number an endpoint, by row of the table or by place in a group."""
+
+Rows: TypeAlias = NDArray[np.intp]
+"""Rows of the table, or places in a group."""
+
+_FIRST_ROWS = 64
+_COLUMNS = 11
+
+
+class LoadTable:
+    """One row an endpoint. Call `refresh` before reading; unused rows hold nothing of use.
+
+    The columns are attributes, float64, and are replaced when the table grows: read them
+    anew each time.
+    """
+
+    free_at: Column
+    """When a newcomer would see its first token if it had no tokens of its own to compute."""
+    behind: Column
+    """The least it would have to wait, however late the oldest prefill is: seconds."""
+    slope: Column
+    """Seconds for each uncached prompt token."""
+    step_slope: Column
+    """Seconds that each decoding sequence adds to a token."""
+    decoding_slope: Column
+    """``slope`` times our sequences that decode there."""
+    decoding_step_slope: Column
+    """``step_slope`` times our sequences that decode there."""
+    requests: Column
+    """Requests in flight: ours, and what the last scrape saw beyond ours."""
+    foreign_waiting: Column
+    """Requests of others that waited there at the last scrape."""
+    foreign_running: Column
+    """Requests of others that ran there at the last scrape."""
+    scraped_at: Column
+    """When the last scrape was taken; -inf without one."""
+    unseen_until: Column
+    """When the oldest prefill counts as done although nothing was seen; inf when it won't."""
+
+    def __init__(self) -> None:
+        self._states: list[EndpointState | None] = []
+        self._free: list[int] = []
+        self._changed: set[EndpointState] = set()
+        self._foreign: set[int] = set()  # rows with requests of others
+        self._soonest = inf  # no ledger changes by the mere passing of time before this
+        self._cells = np.zeros((_COLUMNS, 0))
+        self._grow(_FIRST_ROWS)
+
+    # -- who is in it ----------------------------------------------------------------------
+
+    def add(self, state: EndpointState) -> None:
+        """Give the endpoint a row (`EndpointState.row`) and follow its changes."""
+        if self._free:
+            state.row = self._free.pop()
+            self._states[state.row] = state
+        else:
+            state.row = len(self._states)
+            self._states.append(state)
+            if len(self._states) > len(self.slope):
+                self._grow(2 * len(self.slope))
+        state.watch(partial(self._changed.add, state))
+        self._changed.add(state)
+
+    def remove(self, state: EndpointState) -> None:
+        """Free the endpoint's row and follow it no longer."""
+        state.watch(None)
+        self._changed.discard(state)
+        self._foreign.discard(state.row)
+        self._states[state.row] = None
+        self.unseen_until[state.row] = inf
+        self._free.append(state.row)
+
+    def touch(self, state: EndpointState) -> None:
+        """Something else about the endpoint changed that the table shows."""
+        self._changed.add(state)
+
+    # -- what it tells ---------------------------------------------------------------------
+
+    @property
+    def any_foreign(self) -> bool:
+        """Whether the last scrape of some endpoint saw requests of others."""
+        return bool(self._foreign)
+
+    def wait_seconds(self, now: float) -> Column:
+        """Seconds until a newcomer without tokens of its own would see its first token."""
+        wait = self.free_at - now
+        np.maximum(wait, self.behind, out=wait)
+        return wait
+
+    # -- keeping it true -------------------------------------------------------------------
+
+    def refresh(self, now: float) -> None:
+        """Bring every row up to ``now``. O(what changed since the last time)."""
+        due = now >= self._soonest
+        if due:
+            for row in np.flatnonzero(self.unseen_until <= now).tolist():
+                state = self._states[row]
+                assert state is not None
+                state.ledger.advance(now)
+        if self._changed:
+            for state in self._changed:
+                self._write(state)
+            self._changed.clear()
+        if due:
+            self._soonest = float(self.unseen_until.min())
+
+    def _write(self, state: EndpointState) -> None:
+        ledger, prefill = state.ledger, state.timing.prefill
+        slope, step, fixed = prefill.slope, state.timing.decode.slope, prefill.fixed
+        tokens, decoding = ledger.prefill_tokens, ledger.decoding
+        waiting, running = state.foreign_waiting, state.foreign_running
+        if waiting or running:
+            self._foreign.add(state.row)
+        else:
+            self._foreign.discard(state.row)
+        unseen_until = ledger.unseen_until
+        self._soonest = min(self._soonest, unseen_until)
+        self._cells[:, state.row] = (
+            ledger.oldest_since + tokens * slope + fixed,
+            (tokens - ledger.oldest_tokens) * slope + fixed,
+            slope,
+            step,
+            decoding * slope,
+            decoding * step,
+            ledger.requests + waiting + running,
+            waiting,
+            running,
+            -inf if state.load is None else state.load.at,
+            unseen_until,
+        )
+
+    def _grow(self, rows: int) -> None:
+        cells = np.zeros((_COLUMNS, rows))
+        cells[-1] = inf
+        cells[:, : self._cells.shape[1]] = self._cells
+        self._cells = cells
+        (
+            self.free_at,
+            self.behind,
+            self.slope,
+            self.step_slope,
+            self.decoding_slope,
+            self.decoding_step_slope,
+            self.requests,
+            self.foreign_waiting,
+            self.foreign_running,
+            self.scraped_at,
+            self.unseen_until,
+        ) = cells  # views
+
+
+class Group:
+    """Endpoints that a decision chooses among, and where they are in the table.
+
+    What only large groups need is made when first asked for.
+    """
+
+    __slots__ = ("_names", "_places", "_rows", "endpoints", "table")
+
+    def __init__(self, endpoints: Sequence[EndpointState], table: LoadTable) -> None:
+        self.endpoints = endpoints
+        self.table = table
+        self._rows: Rows | None = None
+        self._names: list[str] = []
+        self._places: dict[str, int] | None = None
+
+    def rows(self, start: int) -> Rows:
+        """The endpoints' rows, from the one at ``start`` on, round to the one before it."""
+        if self._rows is None:
+            rows = [state.row for state in self.endpoints]
+            self._rows = np.array(rows + rows, dtype=np.intp)
+        return self._rows[start : start + len(self.endpoints)]
+
+    @property
+    def names(self) -> list[str]:
+        """The endpoints' names, twice over: from ``start`` on they are in the order of `rows`."""
+        if not self._names:
+            self._names = [state.name for state in self.endpoints] * 2
+        return self._names
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Endpoint name -> its index in ``endpoints``."""
+        if self._places is None:
+            self._places = {state.name: place for place, state in enumerate(self.endpoints)}
+        return self._places
+
+
+def lowest(values: Column, count: int) -> list[int]:
+    """The places of the ``count`` lowest values, lowest first; of equal ones any. O(n)."""
+    places = values.argpartition(count - 1)[:count] if count < len(values) else values.argsort()
+    ranked: list[int] = places[values[places].argsort()].tolist()
+    return ranked
+
+
+def below(values: Column, limit: float) -> list[int]:
+    """The places of all values below ``limit``, in their order. O(n)."""
+    places: list[int] = (values < limit).nonzero()[0].tolist()
+    return places

@@ -1,0 +1,81 @@
+"""The benches as a user runs them, on little work: that they measure and tell, not what."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def bench(file: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """A bench to its end, and what it wrote. The search path has no rival in it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments, "--json", str(file)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    return done, json.loads(file.read_text())
+
+
+def test_overhead_measures_every_kind_of_work_and_verifies_it(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "overhead.json",
+        *("overhead", "--gateway", "inferway", "--gateway", "direct"),
+        *("--rounds", "1", "--scale", "0.01", "--scenario", "unary-4k-c32"),
+        *("--scenario", "streams", "--scenario", "long-220k-c20"),
+    )
+    assert done.returncode == 0, done.stdout
+    assert found["machine"]["cores"] >= 1 and found["parameters"]["scale"] == 0.01
+    medians = {(one["gateway"], one["scenario"]): one["values"] for one in found["medians"]}
+    assert len(medians) == 8
+    for (gateway, scenario), values in medians.items():
+        assert values["errors"] == values["bodies_changed"] == 0
+        assert values["bodies_sent"] == values["bodies_received"] > 0
+        assert values["requests_per_second"] > 0 and values["client_cpu_us_per_request"] > 0
+        assert (values["cpu_us_per_request"] is None) == (gateway == "direct")
+        assert (values["cpu_us_per_chunk"] is None) == (
+            gateway == "direct" or "streams" not in scenario
+        )
+    assert medians["inferway", "streams-10000"]["bytes_per_stream"] is not None
+    assert all(check["ok"] for check in found["checks"])
+    assert "CPU us/req" in done.stdout
+
+
+def test_a_rival_that_is_not_there_is_named_and_fails_the_checks(tmp_path: Path) -> None:
+    if Path(sys.executable).with_name("vllm-router").exists():
+        pytest.skip("the rival is installed here")
+    done, found = bench(
+        tmp_path / "absent.json",
+        *("overhead", "--gateway", "inferway", "--gateway", "vllm-router"),
+        *("--rounds", "1", "--scale", "0.001", "--scenario", "unary-4k-c1"),
+    )
+    assert done.returncode == 1
+    assert found["notes"] == ["vllm-router: absent: vllm-router is not installed"]
+    assert "vllm-router is not installed" in done.stdout
+    failed = [check for check in found["checks"] if not check["ok"]]
+    assert [check["value"] for check in failed] == [None]
+
+
+def test_decide_times_every_size_and_fleet(tmp_path: Path) -> None:
+    _, found = bench(tmp_path / "decide.json", "decide", "--decisions", "100", "--rounds", "1")
+    cases = {(one["prompt_bytes"], one["endpoints"]): one for one in found["medians"]}
+    assert len(cases) == 6
+    assert all(0 < one["route_p50_us"] <= one["total_p99_us"] for one in cases.values())
+    assert len(found["checks"]) == 4
+
+
+def test_index_fills_its_budget_and_keeps_it(tmp_path: Path) -> None:
+    _, found = bench(
+        tmp_path / "index.json",
+        *("index", "--prompts", "100000", "--budget", str(32 << 20)),
+    )
+    (figures,) = found["medians"]
+    assert 0.95 * (32 << 20) < figures["bytes_used"] <= 32 << 20
+    assert figures["blocks"] < 16 * figures["prompts"]
+    assert len(found["checks"]) == 2 and found["rounds"][-1]["prompts"] == 100_000
