@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from bench.fuzz.mutations import Said, client_inputs, endpoint_outputs
+from bench.fuzz.mutations import Said, client_inputs, endpoint_outputs, honest_inputs
 from bench.fuzz.scene import DefectError
-from bench.fuzz.trial import Outcome, try_client, try_endpoint
+from bench.fuzz.trial import Outcome, try_client, try_endpoint, try_honest_client
 
 _TELLING_PART = 40  # characters of a complaint by which defects are told apart
 
@@ -31,6 +31,7 @@ class Side:
 
 SIDES = (
     Side("client", client_inputs, try_client),
+    Side("honest client", honest_inputs, try_honest_client),
     Side("endpoint", endpoint_outputs, try_endpoint),
 )
 

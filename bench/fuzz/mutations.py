@@ -211,10 +211,18 @@ def _mutated(draw: st.DrawFn, wire: bytes) -> Said:
     return Said(wire, tuple(cuts), draw(st.booleans()))
 
 
-client_inputs: st.SearchStrategy[Said] = (
-    st.lists(_request(), min_size=1, max_size=3).map(b"".join).flatmap(_mutated)
-)
+@st.composite
+def _cut(draw: st.DrawFn, wire: bytes) -> Said:
+    return Said(wire, tuple(draw(st.lists(st.integers(0, len(wire)), max_size=6))))
+
+
+_connections = st.lists(_request(), min_size=1, max_size=3).map(b"".join)
+
+client_inputs: st.SearchStrategy[Said] = _connections.flatmap(_mutated)
 """All that one client says on a connection: one to three requests, mutated as a whole."""
+
+honest_inputs: st.SearchStrategy[Said] = _connections.flatmap(_cut)
+"""The same without mutation, in any pieces."""
 
 endpoint_outputs: st.SearchStrategy[Said] = _response().flatmap(_mutated)
 """What an endpoint says to one request, mutated."""

@@ -34,6 +34,7 @@ _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"expect"}
     | {b"transfer-encoding", b"x-prefiller-host-port"}
 )
+_WELCOME = frozenset({200, 204, 405})  # 405: well-formed, though nothing answers that method
 _OF_THE_GATEWAY = frozenset(
     {b"x-request-id", b"x-inferway-endpoint", b"content-length", b"transfer-encoding"}
 ) | {b"connection"}
@@ -50,8 +51,11 @@ class Outcome:
 # --- what clients send ------------------------------------------------------------------------
 
 
-async def try_client(said: Said) -> Outcome:
-    """A client says this. DefectError when the proxy does what it must not."""
+async def try_client(said: Said, *, honest: bool = False) -> Outcome:
+    """A client says this. DefectError when the proxy does what it must not.
+
+    ``honest``: it is well-formed, so that each request must get an answer and none is refused.
+    """
     reference = reference_reading(said.data)
     methods = [request.method for request in reference.requests]
     async with stage(lambda _: OK) as scene:
@@ -61,7 +65,22 @@ async def try_client(said: Said) -> Outcome:
         responses = heard.responses(methods)
         _judge_answers(responses, reference, heard)
         _judge_forwarded(scene.server.requests, reference)
+        if honest:
+            _judge_welcome(responses, reference)
         return Outcome(_kind(responses, heard), len(scene.server.requests))
+
+
+async def try_honest_client(said: Said) -> Outcome:
+    """A client says this, which is well-formed. DefectError when it is not served."""
+    return await try_client(said, honest=True)
+
+
+def _judge_welcome(responses: list[ReadResponse], reference: Reference) -> None:
+    statuses = [response.status for response in responses if response.status >= 200]
+    if reference.refused or len(statuses) != len(reference.requests):
+        raise DefectError(f"{len(reference.requests)} requests, answered {statuses}")
+    if not _WELCOME.issuperset(statuses):
+        raise DefectError(f"well-formed, yet answered {statuses}")
 
 
 def _judge_answers(responses: Iterable[ReadResponse], reference: Reference, heard: Heard) -> None:

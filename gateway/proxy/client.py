@@ -90,6 +90,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = self._began + self._context.settings.header_timeout
         limit = self._context.settings.max_connections
         if len(self._roster) > limit:
+            self._roster.turned_away(self)
             self._refuse(
                 ApiError(
                     503,

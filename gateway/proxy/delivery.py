@@ -265,20 +265,22 @@ class Delivery:
         """The deadline on the client's side passed."""
         settings, now = self._context.settings, self._context.now()
         whole = now - self._record.started >= settings.request_timeout
-        if self._phase is Phase.RELAYING and self._client.write_blocked and not whole:
+        if self._client.write_blocked and not whole:
+            # It reads nothing, so nothing is read from the endpoint, whose fault it is not.
             self.cancel()
             self._owner.stalled()
             return
-        reason = "request_timeout" if whole else "upstream_timeout"
         if self._connecting is not None:
             self._connecting.cancel()
         self._drop_upstream()
         if self._relay is not None and self._relay.committed:
-            self._break_off(self._relay, reason)
-        else:
-            self._context.router.failed(self.decision, now, reason)
-            seconds = settings.request_timeout if whole else settings.first_byte_timeout
-            self._give_up(ApiError(504, reason, f"There was no answer within {seconds:g} s."))
+            self._break_off(self._relay, "request_timeout" if whole else "idle_timeout")
+            return
+        reason, seconds = "first_byte_timeout", settings.first_byte_timeout
+        if whole:
+            reason, seconds = "request_timeout", settings.request_timeout
+        self._context.router.failed(self.decision, now, reason)
+        self._give_up(ApiError(504, reason, f"There was no answer within {seconds:g} s."))
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: free the engine at once. Idempotent."""

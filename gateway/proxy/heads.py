@@ -5,7 +5,7 @@ Both directions follow RFC 9110 section 7.6.1: hop-by-hop fields, and the fields
 for the framing that this hop uses. Field names are lower case throughout.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -52,6 +52,16 @@ _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
+def by_name(headers: Headers) -> dict[bytes, bytes]:
+    """Header values by name; of several with one name a list (RFC 9110 section 5.3)."""
+    fields = dict(headers)
+    if len(fields) < len(headers):
+        fields.clear()
+        for name, value in headers:
+            fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields
+
+
 @dataclass(slots=True)
 class RequestHead:
     """The head of a client's request."""
@@ -61,10 +71,11 @@ class RequestHead:
     headers: Headers
     keep_alive: bool = True
     chunked_ok: bool = True  # HTTP/1.1: may be answered in chunks
-    fields: dict[bytes, bytes] = field(init=False)  # the headers by name; of equals the last
+    fields: dict[bytes, bytes] = field(init=False)
+    """The headers by name; see `by_name`."""
 
     def __post_init__(self) -> None:
-        self.fields = dict(self.headers)
+        self.fields = by_name(self.headers)
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a field; ``name`` in lower case."""
@@ -189,7 +200,7 @@ def request_head(
 
 def response_head(
     status: int,
-    headers: Sequence[tuple[bytes, bytes]],
+    headers: Headers,
     framing: bytes,
     *,
     request_id: bytes,
@@ -203,7 +214,7 @@ def response_head(
     ``framing`` and ``extra`` are whole header lines. ``own_cors``: the gateway answers CORS,
     so what the endpoint says of it is left out.
     """
-    named = _named_by_connection(dict(headers))
+    named = _named_by_connection(by_name(headers))
     if own_cors:
         headers = [one for one in headers if not one[0].startswith(b"access-control-")]
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]

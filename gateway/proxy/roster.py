@@ -25,11 +25,13 @@ class Roster:
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
+        self._turned_away: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._open)
+        """Connections that are served; those turned away take nobody's room."""
+        return len(self._open) - len(self._turned_away)
 
     def __iter__(self) -> Iterator[Connection]:
         """Iterate over a copy: what is done to a connection may close it."""
@@ -40,9 +42,14 @@ class Roster:
         self._open.add(connection)
         self._empty.clear()
 
+    def turned_away(self, connection: Connection) -> None:
+        """Stop counting a connection that only waits to read its refusal."""
+        self._turned_away.add(connection)
+
     def closed(self, connection: Connection) -> None:
         """Strike a connection off."""
         self._open.discard(connection)
+        self._turned_away.discard(connection)
         if not self._open:
             self._empty.set()
 

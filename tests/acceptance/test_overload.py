@@ -261,9 +261,10 @@ def refuses(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-async def exit_code(served: Served) -> int:
+async def exit_code(served: Served) -> int | None:
     """How the process ends, soon."""
-    return await asyncio.to_thread(served.process.wait, 10)
+    await eventually(lambda: served.process.poll() is not None)
+    return served.process.returncode
 
 
 async def test_sigterm_lets_streams_finish(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ async def test_silence_within_a_stream_ends_it_with_an_error_event() -> None:
             await until(lambda: upstream.open == 0)
             assert proxy.in_flight == 0
     assert b'data: {"error":' in answer and answer.endswith(b"0\r\n\r\n")
-    assert proxy.records[0].reason == "upstream_timeout"
+    assert proxy.records[0].reason == "idle_timeout"
 
 
 async def test_a_slow_head_is_cut_off() -> None:

@@ -7,11 +7,11 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, example, given, settings
 
-from bench.fuzz.mutations import Said, client_inputs, endpoint_outputs
+from bench.fuzz.mutations import Said, client_inputs, endpoint_outputs, honest_inputs
 from bench.fuzz.scene import DefectError, stage
 from bench.fuzz.server import OK, Answer
 from bench.fuzz.strict import RequestReader, read_responses, reference_reading
-from bench.fuzz.trial import try_client, try_endpoint
+from bench.fuzz.trial import try_client, try_endpoint, try_honest_client
 
 BODY = b'{"model":"sim-8b","prompt":"hi"}'
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: g\r\n"
@@ -42,6 +42,14 @@ def test_whatever_a_client_says_it_is_answered_or_refused_and_nothing_malformed_
     runner: asyncio.Runner, said: Said
 ) -> None:
     runner.run(try_client(said))
+
+
+@settings(fuzzing, max_examples=100)
+@given(said=honest_inputs)
+def test_well_formed_requests_are_served_whatever_pieces_they_come_in(
+    runner: asyncio.Runner, said: Said
+) -> None:
+    runner.run(try_honest_client(said))
 
 
 @settings(fuzzing, max_examples=150)
