@@ -96,15 +96,21 @@ class Gateway:
     # --- life --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, let what is in flight finish, stop."""
+        """Start, serve until SIGTERM or SIGINT, let what is in flight finish, stop.
+
+        A second signal ends the waiting for what is in flight.
+        """
         loop = asyncio.get_running_loop()
-        told = asyncio.Event()
+        signals: asyncio.Queue[None] = asyncio.Queue()
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, told.set)
+            loop.add_signal_handler(name, signals.put_nowait, None)
         try:
             await self.start()
-            await told.wait()
-            await self.drain()
+            await signals.get()
+            ends = [asyncio.ensure_future(self.drain()), asyncio.ensure_future(signals.get())]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
         finally:
             await self.stop()
             for name in (signal.SIGTERM, signal.SIGINT):

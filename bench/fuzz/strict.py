@@ -106,7 +106,7 @@ class RequestReader:
             while (request := self._next()) is not None:
                 whole.append(request)
                 rest, _ = self._h11.trailing_data
-                self.last = self._h11.their_state is h11.MUST_CLOSE and not self._kept_alive()
+                self.last = self._ends_connection()
                 if self.last:
                     self._raw, self._request = b"", None
                     break
@@ -115,13 +115,13 @@ class RequestReader:
             raise MalformedError(str(error)) from error
         return whole
 
-    def _kept_alive(self) -> bool:
-        """Whether an HTTP/1.0 request asks for a connection that stays, which h11 never grants."""
+    def _ends_connection(self) -> bool:
+        """RFC 9112 section 9.3; h11 never keeps HTTP/1.0 alive, and forgets it for an Upgrade."""
         assert self._request is not None
         values = [bytes(value) for name, value in self._request.headers if name == b"connection"]
-        options = {option.strip().lower() for value in values for option in value.split(b",")}
-        version_1_0 = self._request.http_version == b"1.0"
-        return version_1_0 and b"keep-alive" in options and b"close" not in options
+        options = {option.strip().lower() for option in b",".join(values).split(b",")}
+        kept = self._request.http_version != b"1.0" or b"keep-alive" in options
+        return b"close" in options or not kept
 
     def _next(self) -> ReadRequest | None:
         while True:

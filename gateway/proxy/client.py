@@ -29,6 +29,7 @@ from gateway.record import RequestRecord
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_QUEUED = 16  # pipelined requests read ahead of the one being answered
+_MOST_QUEUED_BYTES = 1 << 20  # of their bodies; one body may exceed it
 _LINGER = 2.0  # seconds in which a refused client may still send before it is cut off
 _LONGEST_REQUEST_ID = 128
 
@@ -72,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
         self._began = 0.0
         self._idle_since = 0.0
         self._queue: deque[_Arrived] = deque()
+        self._queued_bytes = 0
         self._exchange: Exchange | None = None
         self._taking = False
         self._read_paused = False
@@ -241,6 +243,7 @@ class ClientConnection(asyncio.Protocol):
         head = self._head
         assert head is not None
         self._queue.append((head, body))
+        self._queued_bytes += len(body)
         if not head.keep_alive:
             self._stop_reading()
 
@@ -285,11 +288,14 @@ class ClientConnection(asyncio.Protocol):
                 self._answer_refused(arrived)
                 break
             head, body = arrived
+            self._queued_bytes -= len(body)
             self._context.telemetry.started()
             self._exchange = Exchange(self._context, self, head, body, self._record(head, body))
             self._exchange.start()
         self._taking = False
-        self._read_ahead(wanted=len(self._queue) < _MOST_QUEUED)
+        self._read_ahead(
+            wanted=len(self._queue) < _MOST_QUEUED and self._queued_bytes < _MOST_QUEUED_BYTES
+        )
 
     def _read_ahead(self, *, wanted: bool) -> None:
         """Stop reading while too many requests are queued."""
@@ -339,12 +345,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close without a reset that could overtake the answer: the client may still send."""
-        assert self._transport is not None
-        self.deadline = self._context.now() + _LINGER
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        transport = self._transport
+        assert transport is not None
+        unsent = transport.get_write_buffer_size() > 0
+        patience = self._context.settings.idle_timeout if unsent else _LINGER
+        self.deadline = self._context.now() + patience
+        if transport.can_write_eof():
+            transport.write_eof()  # once everything is sent
         else:
-            self._transport.close()
+            transport.close()
 
     # --- for the exchange --------------------------------------------------------------------
 
@@ -359,6 +368,7 @@ class ClientConnection(asyncio.Protocol):
         self._idle_since = self._context.now()
         if not keep_alive:
             self._queue.clear()
+            self._queued_bytes = 0
             self._stop_reading()
             if self._transport is not None:
                 self._linger()

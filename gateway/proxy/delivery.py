@@ -224,6 +224,8 @@ class Delivery:
         reason = ""
         if relay.status >= 400:
             reason = f"status_{relay.status}"
+            if relay.status >= 500:
+                router.failed(self.decision, now, reason)
         elif relay.is_event_stream and is_stream_error(tail):
             reason = "stream_error"
             router.failed(self.decision, now, reason)
@@ -253,9 +255,10 @@ class Delivery:
 
     # --- ends --------------------------------------------------------------------------------
 
-    def _break_off(self, relay: Relay, reason: str) -> None:
+    def _break_off(self, relay: Relay, reason: str, *, blameless: bool = False) -> None:
         """End a response that is partly with the client, as honestly as its framing allows."""
-        self._context.router.failed(self.decision, self._context.now(), reason)
+        now = self._context.now()
+        self._context.router.failed(self.decision, now, reason, blameless=blameless)
         message = f"The endpoint failed in the middle of the stream ({reason})."
         relay.break_off(self._api.stream_error(ApiError(502, reason, message)))
         self._phase = Phase.OVER
@@ -274,7 +277,8 @@ class Delivery:
             self._connecting.cancel()
         self._drop_upstream()
         if self._relay is not None and self._relay.committed:
-            self._break_off(self._relay, "request_timeout" if whole else "idle_timeout")
+            reason = "request_timeout" if whole else "idle_timeout"
+            self._break_off(self._relay, reason, blameless=whole)
             return
         reason, seconds = "first_byte_timeout", settings.first_byte_timeout
         if whole:

@@ -22,9 +22,9 @@ from tests.support.rawcases.case import (
 )
 
 BOUND = 5.0  # seconds for what takes milliseconds: beyond it, it hangs
-GATEWAY_WRITES = {b"host", b"content-length", b"x-request-id", b"via", b"x-forwarded-for"} | {
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
+GATEWAY_WRITES = {
+    *(b"host", b"content-length", b"x-request-id", b"via"),
+    *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"),
 }
 PROBE = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n\r\n"
 
