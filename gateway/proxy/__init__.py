@@ -2,7 +2,8 @@
 
 A request's way through it, one module a stop::
 
-    client bytes -> client.ClientConnection     parses strictly, answers requests in order
+    client bytes -> reader.RequestReader        parses strictly, within limits
+                 -> client.ClientConnection     answers requests in order, keeps time
                  -> exchange.Exchange           reads the call, asks the router, or answers itself
                  -> delivery.Delivery           owns attempts, retries and deadlines
                  -> pool.EndpointPool           lends a connection to the chosen endpoint

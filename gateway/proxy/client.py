@@ -1,10 +1,8 @@
 """The side that faces a client: one connection, its requests answered in order.
 
-Reading and answering go on side by side, each with its own states::
-
-    reading    BETWEEN --first byte--> HEAD --> BODY --> BETWEEN ...
-                  +------ refused, `close`, shutting down --> STOPPED   input is thrown away
-    answering  nothing, or one exchange; requests read meanwhile wait in a queue
+Reading (`reader.RequestReader` has its states) and answering go on side by side: at most one
+exchange is in flight, and requests that are read meanwhile wait in a queue, refusals among
+them in their turn.
 
 Reading never stops while an exchange is in flight, unless too many requests are queued:
 the end of a connection shows only to a reader, and must free the engine at once.
@@ -12,19 +10,16 @@ the end of a connection shows only to a reader, and must free the engine at once
 
 import asyncio
 from collections import deque
-from enum import Enum
 from math import inf
 from typing import TypeAlias, cast
-
-import httptools
 
 from gateway.apis.call import ApiError
 from gateway.apis.catalogue import error_dialect
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.heads import Headers, Origin, RequestHead, own_response, without_upgrade
+from gateway.proxy.heads import Origin, RequestHead, own_response
+from gateway.proxy.reader import Reading, RequestReader
 from gateway.proxy.roster import Roster
-from gateway.proxy.strictness import RequestLine, problem_of
 from gateway.record import RequestRecord
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -34,19 +29,6 @@ _LINGER = 2.0  # seconds in which a refused client may still send before it is c
 _LONGEST_REQUEST_ID = 128
 
 _Arrived: TypeAlias = tuple[RequestHead, bytes] | ApiError
-
-
-class Reading(Enum):
-    """What the next byte from the client belongs to."""
-
-    BETWEEN = 1
-    HEAD = 2
-    BODY = 3
-    STOPPED = 4
-
-
-class _RefusedError(Exception):
-    """Stops the parser; the refusal is queued already."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -60,16 +42,7 @@ class ClientConnection(asyncio.Protocol):
         self._roster = roster
         self._transport: asyncio.Transport | None = None
         self._peer = ""
-        self._parser = httptools.HttpRequestParser(self)
-        self._reading = Reading.BETWEEN
-        self._head: RequestHead | None = None
-        self._target = b""
-        self._fields: Headers = []
-        self._request_line = RequestLine()
-        self._head_bytes = 0  # of a head or trailers that did not come in one read
-        self._read_size = 0  # of the read being parsed
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._reader = RequestReader(context.settings, self)
         self._began = 0.0
         self._idle_since = 0.0
         self._queue: deque[_Arrived] = deque()
@@ -93,7 +66,7 @@ class ClientConnection(asyncio.Protocol):
         limit = self._context.settings.max_connections
         if len(self._roster) > limit:
             self._roster.turned_away(self)
-            self._refuse(
+            self._turn_away(
                 ApiError(
                     503,
                     "too_many_connections",
@@ -101,50 +74,12 @@ class ClientConnection(asyncio.Protocol):
                     retry_after=1,
                 )
             )
-            self._take_next()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; whole requests land in the queue."""
-        if self._reading is Reading.STOPPED:
-            return
-        if self._reading is Reading.BETWEEN:
-            self._began = self._context.now()
-            self._request_line.begin()
-        if self._request_line.wrong(data):
-            self._refuse(ApiError(400, "invalid_http", "The request line is not HTTP/1.1."))
-            self._take_next()
-            return
-        body_bytes, self._read_size = self._body_bytes, len(data)
-        self._feed(data)
-        # Heads and trailers are bounded as they come, however long a field gets.
-        if self._reading is Reading.HEAD or (
-            self._reading is Reading.BODY and self._body_bytes == body_bytes
-        ):
-            self._head_bytes += len(data)
-            if self._head_bytes > self._context.settings.max_header_bytes:
-                self._refuse(self._head_too_large())
+        self._reader.feed(data)
         self._take_next()
         self._set_deadline()
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if not isinstance(error.__context__, _RefusedError):
-                self._refuse(ApiError(400, "invalid_http", f"The request is not HTTP/1.1: {error}"))
-
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Go on in HTTP/1.1, as a server may (RFC 9110 section 7.8).
-
-        The parser stops where the other protocol would begin, so a new one reads the same head
-        without the offer, and then what followed it.
-        """
-        head = self._head
-        assert head is not None
-        self._parser = httptools.HttpRequestParser(self)
-        self._feed(without_upgrade(head) + rest)
 
     def eof_received(self) -> bool:
         """A client that stops sending has gone: let the transport close."""
@@ -153,7 +88,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Free whatever worked for this client."""
         self._transport = None
-        self._reading = Reading.STOPPED
+        self._reader.stop()
         self._queue.clear()
         self._roster.closed(self)
         if self._exchange is not None:
@@ -172,108 +107,26 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_unblocked()
 
-    # --- from the parser ---------------------------------------------------------------------
+    # --- from the reader ---------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._reading = Reading.HEAD
-        self._target = b""
-        self._fields = []
-        self._head_bytes = 0
-        self._body = []
-        self._body_bytes = 0
+    def begins(self) -> None:
+        """Time a request from its first bytes."""
+        self._began = self._context.now()
 
-    def on_url(self, url: bytes) -> None:
-        """Collect the request target, which may come in pieces."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field."""
-        fields = self._fields
-        if len(fields) >= self._context.settings.max_headers:
-            self._refuse_and_raise(self._head_too_large())
-        fields.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """The head is whole: see whether it may be served, and its body may come."""
-        parser, settings = self._parser, self._context.settings
-        self._reading = Reading.BODY
-        if self._head_bytes + self._read_size > settings.max_header_bytes:
-            size = sum(len(name) + len(value) + 4 for name, value in self._fields)
-            if size + len(self._target) > settings.max_header_bytes:
-                self._refuse_and_raise(self._head_too_large())
-        version = parser.get_http_version()
-        self._head = head = RequestHead(
-            parser.get_method().decode(),
-            self._target,
-            self._fields,
-            keep_alive=parser.should_keep_alive(),
-            chunked_ok=version == "1.1",
-        )
-        self._fields = []  # trailers may follow; they end here
-        problem = problem_of(head, version)
-        if problem is not None:
-            self._refuse_and_raise(problem)
-        length = head.header(b"content-length")
-        if length is not None and int(length) > settings.max_body_bytes:
-            self._refuse_and_raise(self._body_too_large())
-        if head.chunked_ok and head.header(b"expect") is not None:
-            self._answer_expectation(head)
-
-    def _answer_expectation(self, head: RequestHead) -> None:
-        # Answers stay in order: behind another request the client just sends after a while.
-        waits = head.fields[b"expect"].lower() == b"100-continue"
-        if waits and self._exchange is None and not self._queue:
-            self.write(_CONTINUE)
-
-    def on_body(self, data: bytes) -> None:
-        """Collect a piece of the body."""
-        self._body_bytes += len(data)
-        if self._body_bytes > self._context.settings.max_body_bytes:
-            self._refuse_and_raise(self._body_too_large())
-        self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        if self._parser.should_upgrade():
-            return  # the parser leaves its body to the other protocol, which we decline
-        self._reading = Reading.BETWEEN
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
-        head = self._head
-        assert head is not None
+    def arrived(self, head: RequestHead, body: bytes) -> None:
+        """Queue a request."""
         self._queue.append((head, body))
         self._queued_bytes += len(body)
-        if not head.keep_alive:
-            self._stop_reading()
 
-    # --- refusing ----------------------------------------------------------------------------
-
-    def _head_too_large(self) -> ApiError:
-        settings = self._context.settings
-        return ApiError(
-            431,
-            "header_too_large",
-            f"A request head has at most {settings.max_header_bytes} bytes "
-            f"and {settings.max_headers} fields.",
-        )
-
-    def _body_too_large(self) -> ApiError:
-        limit = self._context.settings.max_body_bytes
-        return ApiError(413, "body_too_large", f"The request body is larger than {limit} bytes.")
-
-    def _refuse_and_raise(self, error: ApiError) -> None:
-        self._refuse(error)
-        raise _RefusedError
-
-    def _refuse(self, error: ApiError) -> None:
-        """Answer with an error, in its turn; the rest of the input makes no sense any more."""
+    def refused(self, error: ApiError) -> None:
+        """Queue a refusal, to be answered in its turn."""
         self._queue.append(error)
-        self._stop_reading()
 
-    def _stop_reading(self) -> None:
-        self._reading = Reading.STOPPED
-        self._body = []
+    def expects_continue(self) -> None:
+        """Tell the client to go on."""
+        # Answers stay in order: behind another request it just sends after a while.
+        if self._exchange is None and not self._queue:
+            self.write(_CONTINUE)
 
     # --- answering ---------------------------------------------------------------------------
 
@@ -306,6 +159,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
+
+    def _turn_away(self, error: ApiError) -> None:
+        """Refuse whatever the client was about to ask."""
+        self._reader.stop()
+        self._queue.append(error)
+        self._take_next()
 
     def _record(self, head: RequestHead, body: bytes) -> RequestRecord:
         named = head.header(b"x-request-id")
@@ -369,7 +228,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive:
             self._queue.clear()
             self._queued_bytes = 0
-            self._stop_reading()
+            self._reader.stop()
             if self._transport is not None:
                 self._linger()
             return
@@ -383,11 +242,11 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None or self._transport is None:
             return
         settings = self._context.settings
-        if self._reading is Reading.BETWEEN:
+        if self._reader.state is Reading.BETWEEN:
             self.deadline = self._idle_since + settings.keepalive_timeout
-        elif self._reading is Reading.HEAD:
+        elif self._reader.state is Reading.HEAD:
             self.deadline = self._began + settings.header_timeout
-        elif self._reading is Reading.BODY:
+        elif self._reader.state is Reading.BODY:
             self.deadline = self._began + settings.header_timeout + settings.body_timeout
 
     def deadline_passed(self) -> None:
@@ -397,16 +256,17 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._exchange is not None:
             self._exchange.timed_out()
-        elif self._reading in {Reading.HEAD, Reading.BODY}:
-            what = "head" if self._reading is Reading.HEAD else "body"
-            self._refuse(ApiError(408, f"{what}_timeout", f"The request's {what} came too slowly."))
-            self._take_next()
+        elif self._reader.state in {Reading.HEAD, Reading.BODY}:
+            what = "head" if self._reader.state is Reading.HEAD else "body"
+            self._turn_away(
+                ApiError(408, f"{what}_timeout", f"The request's {what} came too slowly.")
+            )
         else:
             self._transport.abort()
 
     def drain(self) -> None:
         """Shutting down: finish what is in flight, close what is idle."""
-        if self._exchange is None and self._reading is not Reading.BODY and self._transport:
+        if self._exchange is None and self._reader.state is not Reading.BODY and self._transport:
             self._transport.close()
 
     def abort(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import TypeAlias, overload
 from urllib.parse import unquote_to_bytes
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -77,9 +77,15 @@ class RequestHead:
     def __post_init__(self) -> None:
         self.fields = by_name(self.headers)
 
-    def header(self, name: bytes) -> bytes | None:
+    @overload
+    def header(self, name: bytes) -> bytes | None: ...
+
+    @overload
+    def header(self, name: bytes, default: bytes) -> bytes: ...
+
+    def header(self, name: bytes, default: bytes | None = None) -> bytes | None:
         """The value of a field; ``name`` in lower case."""
-        return self.fields.get(name)
+        return self.fields.get(name, default)
 
 
 class BadTargetError(ValueError):

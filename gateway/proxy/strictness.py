@@ -20,10 +20,10 @@ _REQUEST_LINE = re.compile(rb"[A-Z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 
 
 class RequestLine:
-    """Checks the raw first line of the first request in a read, as it comes.
+    """Checks the raw first line of a request, as it comes.
 
     The parser tolerates a bare CR or LF before it, more than one space, and other protocols
-    than HTTP. (Of requests pipelined into the same read only what the parser tells is known.)
+    than HTTP.
     """
 
     __slots__ = ("_seen", "_whole")
