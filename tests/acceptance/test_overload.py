@@ -136,7 +136,7 @@ async def test_five_thousand_slow_heads_do_not_slow_the_others(tmp_path: Path) -
             assert crowded < 3 * alone + 0.2
             await eventually(lambda: open_descriptors(pid) < 100)
             assert Counter(map(said, crowd)) == {b"HTTP/1.1 408": CROWD}
-            assert await metric(served, 'inferway_errors_total{reason="head_timeout"}') == CROWD
+            assert await metric(served, 'inferway_errors_total{reason="header_timeout"}') == CROWD
 
 
 def slow_head(port: int) -> socket.socket:

@@ -62,7 +62,7 @@ BOUNDS = [
     Bound(
         "body_too_large", 413, post("/v1/chat/completions", b"x" * 2000), {"max_body_bytes": 1024}
     ),
-    Bound("head_timeout", 408, UNARY[:30], {"header_timeout": 0.3}),
+    Bound("header_timeout", 408, UNARY[:30], {"header_timeout": 0.3}),
     Bound("body_timeout", 408, UNARY[:-5], {"header_timeout": 0.2, "body_timeout": 0.2}),
     Bound("first_byte_timeout", 504, UNARY, {"first_byte_timeout": 0.3}),
     Bound("request_timeout", 504, UNARY, {"request_timeout": 0.3}),
