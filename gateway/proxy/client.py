@@ -257,10 +257,8 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.timed_out()
         elif self._reader.state in {Reading.HEAD, Reading.BODY}:
-            what = "head" if self._reader.state is Reading.HEAD else "body"
-            self._turn_away(
-                ApiError(408, f"{what}_timeout", f"The request's {what} came too slowly.")
-            )
+            what = "header" if self._reader.state is Reading.HEAD else "body"
+            self._turn_away(ApiError(408, f"{what}_timeout", f"The {what} came too slowly."))
         else:
             self._transport.abort()
 
