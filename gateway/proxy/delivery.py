@@ -94,6 +94,10 @@ class Delivery:
         self._reconnected = False
         self._relay: Relay | None = None
         self._reported = 0  # events the ledger was told of
+        # Read for every chunk.
+        self._now = context.now
+        self._idle_timeout = context.settings.idle_timeout
+        self._latest = record.started + context.settings.request_timeout
 
     def start(self) -> None:
         """Begin with the first choice."""
@@ -190,22 +194,27 @@ class Delivery:
         """Relay a piece of the body."""
         relay = self._relay
         assert relay is not None
-        context = self._context
-        now = context.now()
-        if self._phase is Phase.WAITING:
-            if relay.opens_with_failure(data) and self._try_next("stream_error"):
-                return
-            self._phase = Phase.RELAYING
-            self._body = b""  # it will not be sent again; a long stream need not keep it
-            if relay.is_event_stream:
-                context.router.first_token(self.decision, now)
-                self._record.ttft = now - self._record.started
-        self._expect_within(context.settings.idle_timeout, now)
+        now = self._now()
+        if self._phase is Phase.WAITING and not self._begin(relay, data, now):
+            return
+        soon = now + self._idle_timeout
+        self._client.deadline = soon if soon < self._latest else self._latest
         relay.data(data, now)
         events = relay.meter.events
         if events - self._reported >= _REPORT_EVERY:
             self._reported = events
-            context.router.progress(self.decision, now, events)
+            self._context.router.progress(self.decision, now, events)
+
+    def _begin(self, relay: Relay, data: bytes, now: float) -> bool:
+        """Look at the first piece; False when the attempt was given up because of it."""
+        if relay.opens_with_failure(data) and self._try_next("stream_error"):
+            return False
+        self._phase = Phase.RELAYING
+        self._body = b""  # it will not be sent again; a long stream need not keep it
+        if relay.is_event_stream:
+            self._context.router.first_token(self.decision, now)
+            self._record.ttft = now - self._record.started
+        return True
 
     def response_complete(self) -> None:
         """Write what is left and learn from what the engine reported."""
@@ -300,9 +309,8 @@ class Delivery:
 
     def _expect_within(self, seconds: float, now: float) -> None:
         """Set the deadline for the next sign of life, within that of the whole request."""
-        end = self._record.started + self._context.settings.request_timeout
         soon = now + seconds
-        self._client.deadline = soon if soon < end else end
+        self._client.deadline = soon if soon < self._latest else self._latest
 
     def client_blocked(self) -> None:
         """The client does not keep up: stop reading from the endpoint."""
