@@ -54,7 +54,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One scrape, in the engine-neutral terms of reference metrics; None: not reported.
+    """One scrape, in engine-neutral terms; None: not reported.
 
     ``kv_usage`` is the share (0..1) of the KV cache held by live requests. The prefix
     counters are cumulative tokens since the engine started.

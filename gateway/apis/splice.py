@@ -1,4 +1,4 @@
-r"""Taking fields out of a JSON object and setting them, byte for byte around them.
+r"""Taking fields out of a JSON object, byte for byte around them.
 
 Only the spans of the named top-level fields change: whatever else a client wrote reaches the
 engine as it was written, and nothing is decoded and encoded again. Names are compared as JSON
@@ -11,7 +11,7 @@ each field costs two microseconds, which is why there may be no more than `MOST_
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -82,32 +82,6 @@ def without_fields(body: bytes, names: Collection[str]) -> bytes:
                 copied = member.comma + 1
     if not copied:
         return body
-    pieces.append(body[copied:])
-    return b"".join(pieces)
-
-
-def with_fields(body: bytes, fields: Mapping[str, bytes]) -> bytes:
-    """The body with these fields set to these values (JSON), replaced wherever they stand.
-
-    Fields that are not there yet come last.
-    """
-    missing = dict(fields)
-    pieces: list[bytes] = []
-    copied = 0
-    comma = b""
-    for member in _members(body):
-        comma = b","
-        if member.name in fields:
-            pieces += (body[copied : member.value], fields[member.name])
-            copied = member.end
-            missing.pop(member.name, None)
-    if missing:
-        brace = body.rindex(b"}")
-        pieces.append(body[copied:brace])
-        copied = brace
-        for name, value in missing.items():
-            pieces += (comma, msgspec.json.encode(name), b":", value)
-            comma = b","
     pieces.append(body[copied:])
     return b"".join(pieces)
 

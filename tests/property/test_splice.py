@@ -12,7 +12,6 @@ from gateway.apis.splice import (
     TooManyFieldsError,
     given_fields,
     spans,
-    with_fields,
     without_fields,
 )
 
@@ -129,18 +128,6 @@ def test_taking_out_touches_spans_and_a_comma_each_only(
         assert after is body
 
 
-@given(objects(), st.dictionaries(st.sampled_from(NAMES), json_values))
-def test_setting_is_what_it_is_on_the_decoded_object(
-    written: tuple[bytes, list[tuple[str, Any]]], fields: dict[str, Any]
-) -> None:
-    body, pairs = written
-    after = with_fields(body, {name: json.dumps(one).encode() for name, one in fields.items()})
-    present = {name for name, _ in pairs}
-    expected = [(name, fields.get(name, value)) for name, value in pairs]
-    expected += [(name, value) for name, value in fields.items() if name not in present]
-    assert same(pairs_of(after), expected)
-
-
 @given(objects(), some_names)
 def test_given_fields_are_those_with_a_value(
     written: tuple[bytes, list[tuple[str, Any]]], names: set[str]
@@ -168,20 +155,6 @@ def test_what_is_left(body: bytes, after: bytes) -> None:
     assert without_fields(body, {"a"}) == after
 
 
-@pytest.mark.parametrize(
-    ("body", "after"),
-    [
-        (b"{}", b'{"a":null}'),
-        (b" { } ", b' { "a":null} '),
-        (b'{"x":{}}', b'{"x":{},"a":null}'),
-        (b'{"x":"{"}', b'{"x":"{","a":null}'),
-        (b'{"a":1, "\\u0061" : 2 }', b'{"a":null, "\\u0061" : null }'),
-    ],
-)
-def test_what_is_set(body: bytes, after: bytes) -> None:
-    assert with_fields(body, {"a": b"null"}) == after
-
-
 def test_an_object_of_very_many_fields_is_refused_at_once() -> None:
     body = b"{" + b",".join([b'"x":1'] * (MOST_FIELDS - 1)) + b',"a":1}'
     assert spans(body, {"a"}) == [(len(body) - 6, len(body) - 1)]
@@ -189,8 +162,6 @@ def test_an_object_of_very_many_fields_is_refused_at_once() -> None:
     for operation in (spans, without_fields):
         with pytest.raises(TooManyFieldsError, match="more than 1000"):
             operation(more, {"a"})
-    with pytest.raises(TooManyFieldsError):
-        with_fields(more, {"a": b"1"})
 
 
 @given(st.binary())
