@@ -45,7 +45,7 @@ def serving(*arguments: str) -> Iterator[Served]:
         for line in process.stderr:
             lines.append(line)
             if "serving clients on" in line:
-                words = [word.rstrip(",") for word in line.split() if word.startswith("http://")]
+                words = [word.rstrip(",") for word in line.split() if word.startswith("http")]
                 break
         else:
             pytest.fail("it never served: " + "".join(lines))
