@@ -38,6 +38,7 @@ _WELCOME = frozenset({200, 204, 405})  # 405: well-formed, though nothing answer
 _OF_THE_GATEWAY = frozenset(
     {b"x-request-id", b"x-inferway-endpoint", b"content-length", b"transfer-encoding"}
 ) | {b"connection"}
+_BROKEN_OFF = b'data: {"error":{"message":"The endpoint failed in the middle of the stream'
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,8 @@ def _judge_relayed(
         if not response.whole:
             continue  # cut off, or still coming
         if reference is None or response.status != reference.status:
-            if response.status != 502:
+            # A stream that turned out malformed after it began ends with an error event.
+            if response.status != 502 and _BROKEN_OFF not in response.body:
                 raise DefectError(f"made of what is no response: {heard.data!r}")
         elif reference.whole and response.body != reference.body:
             raise DefectError(f"the body is {response.body!r}, said was {reference.body!r}")
