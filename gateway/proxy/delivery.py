@@ -197,8 +197,7 @@ class Delivery:
         now = self._now()
         if self._phase is Phase.WAITING and not self._begin(relay, data, now):
             return
-        soon = now + self._idle_timeout
-        self._client.deadline = soon if soon < self._latest else self._latest
+        self._expect_within(self._idle_timeout, now)
         relay.data(data, now)
         events = relay.meter.events
         if events - self._reported >= _REPORT_EVERY:

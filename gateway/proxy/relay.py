@@ -24,7 +24,6 @@ class Relay:
 
     __slots__ = (
         "_aligner",
-        "_chunked",
         "_client",
         "_extra",
         "_framing",
@@ -64,7 +63,6 @@ class Relay:
         self._own_cors = own_cors
         self._headers: Headers = []
         self._framing = Framing.NONE
-        self._chunked = False  # and committed
         self._aligner: EventAligner | None = None
 
     @property
@@ -98,10 +96,8 @@ class Relay:
             self._write(data)
 
     def _write(self, data: bytes) -> None:
-        if self._chunked:
-            self._client.write(b"%x\r\n%b\r\n" % (len(data), data))  # as Framing.frame has it
-        elif self.committed:
-            self._client.write(data)
+        if self.committed:
+            self._client.write(self._framing.frame(data))
         else:
             head = self._commit()
             self._client.write(head + self._framing.frame(data))
@@ -114,7 +110,6 @@ class Relay:
             chunked_ok=self._request.chunked_ok,
             bodiless=self._request.method == "HEAD",
         )
-        self._chunked = self._framing is Framing.CHUNKED
         if self._framing is Framing.CLOSE:
             self.keep_alive = False
         head = response_head(

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from tests.support.faults import closed_port, silent
 from tests.support.gateways import ProxyUnderTest, chat, post, running_proxy, send, until
 from tests.support.upstreams import (
     SSE_HEAD,
@@ -21,14 +22,6 @@ STREAMED = post("/v1/chat/completions", chat(streamed=True))
 UNARY = post("/v1/chat/completions", chat())
 
 
-def closed_port() -> int:
-    """A loopback port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def say_then_reset(said: bytes) -> Script:
     """Say some bytes and cut the connection."""
 
@@ -39,11 +32,6 @@ def say_then_reset(said: bytes) -> Script:
         writer.transport.abort()
 
     return script
-
-
-async def silent(_: Upstream, __: Received, ___: asyncio.StreamWriter) -> None:
-    """Never answer."""
-    await asyncio.Event().wait()
 
 
 async def test_an_unreachable_endpoint_is_skipped() -> None:
