@@ -11,6 +11,8 @@ import aiohttp
 
 from tests.support.processes import Served, serving, simulated
 
+TOKENS = 100  # so that at any moment most requests have bytes relayed
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -26,7 +28,7 @@ async def ask(session: aiohttp.ClientSession, number: int, streamed: bool) -> Se
     body = {
         "model": "sim-8b",
         "messages": [{"role": "user", "content": f"question {number} " * 50}],
-        "max_tokens": 40,
+        "max_tokens": TOKENS,
         "ignore_eos": True,
         "stream": streamed,
     }
@@ -35,14 +37,14 @@ async def ask(session: aiohttp.ClientSession, number: int, streamed: bool) -> Se
         assert response.status == 200, payload
         endpoint = response.headers["x-inferway-endpoint"]
     if not streamed:
-        whole = json.loads(payload)["usage"]["completion_tokens"] == 40
+        whole = json.loads(payload)["usage"]["completion_tokens"] == TOKENS
         return Seen(endpoint, bool(payload), whole, False)
     events = [event for event in payload.split("\n\n") if event]
     assert all(event.startswith("data: ") for event in events)
     assert events[-1] == "data: [DONE]"
     failed = any("error" in json.loads(event[6:]) for event in events[:-1])
     tokens = sum('"content"' in event for event in events)
-    return Seen(endpoint, tokens > 0, not failed and tokens >= 40, failed)
+    return Seen(endpoint, tokens > 0, not failed and tokens >= TOKENS, failed)
 
 
 async def load(url: str, workers: int, stop: asyncio.Event) -> list[Seen]:
