@@ -1,6 +1,7 @@
 """What a decision may know about a request, whichever body of the gateway received it."""
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,6 +23,13 @@ class Request:
     KV cache of it, as for embeddings). ``prompt_tokens`` is the length of all prompts
     together: exact when ``exact_tokens`` (token-id prompts), otherwise a nominal count
     (bytes / 4) that the router corrects by what engines report for that model.
+
+    ``token_chains`` is the prompt as its real token ids, hashed in the block sizes that engines
+    report their caches in (tokens a block -> chain): what makes exact matching possible. None
+    when the ids are not known.
+
+    ``ttft_target`` and ``itl_target`` (seconds) are the request's own objectives; None: the
+    policy's.
     """
 
     id: str
@@ -32,3 +40,8 @@ class Request:
     max_output_tokens: int | None = None
     streamed: bool = False
     priority: int = 0
+    block_tokens: float = 64.0
+    """Nominal tokens in a block of ``chains``."""
+    token_chains: Mapping[int, Chain] | None = None
+    ttft_target: float | None = None
+    itl_target: float | None = None

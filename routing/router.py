@@ -28,7 +28,6 @@ from routing.fleet import Fleet
 from routing.latency import TokenScale
 from routing.loads import Group
 from routing.policies.policy import Policy, Slate
-from routing.prefix.chain import BLOCK_TOKENS
 from routing.prefix.index import PrefixIndex
 from routing.prefix.match import NOTHING, Match, together
 from routing.request import Request
@@ -140,7 +139,7 @@ class Router:
             tokens = state.cache_tokens
             if tokens is None:
                 tokens = self.settings.default_cache_tokens
-            self.prefix.capacity(state.name, tokens // BLOCK_TOKENS)
+            self.prefix.capacity(state.name, int(tokens // decision.request.block_tokens))
             for chain in decision.request.chains:
                 self.prefix.stored(state.name, chain)
 
@@ -264,7 +263,7 @@ class Router:
         return Slate(
             group=group,
             held=self._held(request),
-            block_tokens=BLOCK_TOKENS * scale,
+            block_tokens=request.block_tokens * scale,
             prompt_tokens=request.prompt_tokens * scale,
             output_tokens=self._expected_output(request),
         )

@@ -1,0 +1,1 @@
+"""Replaying traffic through the real router in virtual time, before simulated engines."""
