@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILED := build/compiled/.done
+SOURCES := $(shell find gateway routing endpoints bench -name '*.py')
 
-.PHONY: setup run test check bench lock clean
+.PHONY: setup run test check bench compile test-compiled lock clean
 
 setup: $(READY)
 
@@ -13,8 +15,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
-run: setup  ## the gateway on :8080 before four simulated model servers
-	$(BIN)/inferway serve --embedded
+run: setup $(wildcard $(COMPILED))  ## the gateway on :8080 before four simulated model servers
+	PYTHONPATH=$(dir $(abspath $(wildcard $(COMPILED)))) $(BIN)/inferway serve --embedded
+
+compile: $(COMPILED)  ## the hot path as machine code, in build/compiled; needs a C compiler
+
+$(COMPILED): compile.py $(SOURCES) | setup
+	$(BIN)/python compile.py
+
+test-compiled: compile  ## the tests of what is compiled
+	PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/pytest tests/unit/gateway tests/unit/routing tests/property tests/integration
 
 check: setup  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -32,4 +42,4 @@ lock: setup  ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable > constraints.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

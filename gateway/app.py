@@ -12,6 +12,7 @@ from endpoints.probes.prober import FleetProber
 from endpoints.probes.settings import ProbeSettings
 from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
+from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
 from gateway.logs import set_log_level
@@ -23,6 +24,7 @@ from gateway.readiness import Readiness
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, TlsError, upstream_context
+from routing import router as routing_router
 from routing.breaker import BreakerSettings
 from routing.fleet import Fleet
 from routing.policies import make_policy
@@ -31,6 +33,7 @@ from routing.retries import RetrySettings
 from routing.router import Router, RouterSettings
 
 _FIRST_ROUND_SECONDS = 5.0
+_COMPILED = not (routing_router.__file__ or "").endswith(".py")
 _clock = time.monotonic  # the event loop's own clock ticks in milliseconds: too coarse
 _log = logging.getLogger("inferway")
 
@@ -149,6 +152,7 @@ class Gateway:
             _log.warning("some endpoints have not answered yet; serving with those that have")
         if self._changes is not None:
             self._spawn(self._follow(self._changes))
+        collect_young_only()
         self._readiness.ready()
         _log.info(
             "serving clients on %s://%s:%d, operators on http://%s:%d",
@@ -157,7 +161,11 @@ class Gateway:
             self.port,
             settings.admin.host,
             self.admin_port,
-            extra={"policy": router.policy.name, "endpoints": len(router.fleet)},
+            extra={
+                "policy": router.policy.name,
+                "endpoints": len(router.fleet),
+                "compiled": _COMPILED,
+            },
         )
 
     async def _start_servers(self) -> None:

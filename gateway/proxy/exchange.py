@@ -250,6 +250,7 @@ class Exchange:
             record.failed_endpoints = [failed.endpoint for failed in decision.attempts]
             record.predicted_cached_tokens = choice.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
+            self._delivery = None  # it refers back: without this only the collector frees both
         self._context.finished(record)
 
     @property

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from typing import ClassVar
+
 from routing.loads import lowest
 from routing.policies.policy import Choice, Slate
 from routing.request import Request
@@ -16,7 +18,7 @@ class LeastRequest:
     proxies, on a ledger instead of scrapes alone, since scrapes make bursts herd.
     """
 
-    name = "least_request"
+    name: ClassVar[str] = "least_request"
 
     def __init__(self) -> None:
         self._turn = 0

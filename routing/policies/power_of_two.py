@@ -2,6 +2,8 @@
 
 from random import Random
 
+from typing import ClassVar
+
 from routing.endpoint import EndpointState
 from routing.policies.policy import Choice, Slate
 from routing.request import Request
@@ -15,7 +17,7 @@ class PowerOfTwo:
     two choices in randomized load balancing" (2001).
     """
 
-    name = "power_of_two"
+    name: ClassVar[str] = "power_of_two"
 
     def __init__(self, random: Random) -> None:
         self._random = random

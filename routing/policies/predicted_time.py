@@ -3,7 +3,7 @@
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from routing.endpoint import EndpointState
 from routing.loads import Column, below, lowest
@@ -67,7 +67,7 @@ class PredictedTime:
     interference that Sarathi-Serve (Agrawal et al., 2024) measures.
     """
 
-    name = "predicted_time"
+    name: ClassVar[str] = "predicted_time"
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class PredictedTime:
             queued = (
                 ledger.queued_prefill_tokens(now, 1.0 / slope) if ledger.prefill_tokens else 0.0
             )
-            decoding: float = ledger.decoding
+            decoding = float(ledger.decoding)
             if state.foreign_waiting or state.foreign_running:
                 waiting, running = self._foreign(state, now)
                 queued += waiting
@@ -165,8 +165,8 @@ class PredictedTime:
         # Longest first: where an endpoint is found first its score is the lowest. And as
         # scores only rise from one to the next, who has no chance in one has none later.
         chances: list[int] | None = None  # None: everybody has
-        for blocks, holders in [*held.wide, (0, None)]:
-            own = prompt - slate.tokens(blocks)
+        for shared, holders in [*held.wide, (0, None)]:
+            own = prompt - slate.tokens(shared)
             if chances is None:
                 scores = base + own * per_token
                 chances = _below(scores, _limit(contenders, width), 2 * width)

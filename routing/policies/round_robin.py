@@ -1,5 +1,7 @@
 """Each endpoint in its turn, whatever it has to do."""
 
+from typing import ClassVar
+
 from routing.policies.policy import Choice, Slate
 from routing.request import Request
 
@@ -13,7 +15,7 @@ class RoundRobin:
     proxies.
     """
 
-    name = "round_robin"
+    name: ClassVar[str] = "round_robin"
 
     def __init__(self) -> None:
         self._turn = 0
