@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from routing.endpoint import EndpointState
 from routing.policies.policy import Choice
+from routing.prefix.views import ViewTokens
 from routing.request import Request
 
 
@@ -74,6 +75,8 @@ class Decision:
     attempt: int = 0
     """Index of the current choice."""
     phase: Phase = Phase.ROUTED
+    own_tokens: int = 0
+    """Its own uncached tokens, as expected when it was reserved."""
     prefill_tokens: float = 0.0
     """Uncached tokens ahead of the current attempt and its own, when it was reserved."""
     sent_at: float | None = None
@@ -81,6 +84,12 @@ class Decision:
     finished_at: float | None = None
     decoding_with: int = 0
     """Sequences decoding on the endpoint when the first token came, this one included."""
+    context_with: int = 0
+    """Tokens of all contexts on the endpoint then."""
+    prefilled_before: int = 0
+    """Prompt tokens that the endpoint had computed by then, ever."""
+    views: list[ViewTokens] | None = None
+    """For each of ``choices``, what each view said; None: only the approximate one had a say."""
     reported_prompt_tokens: int | None = None
     reported_cached_tokens: int | None = None
     reported_completion_tokens: int | None = None

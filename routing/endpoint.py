@@ -16,6 +16,7 @@ from enum import Enum
 from routing.breaker import Breaker, BreakerSettings
 from routing.latency import Timing
 from routing.ledger import Ledger
+from routing.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Endpoint:
     """One model server as discovery names it.
 
     ``models`` and ``cache_tokens`` override what probes would find out; ``engine`` is
-    detected when None. ``labels`` are for people and for later topology rules.
+    detected when None. ``labels`` are for people and for later topology rules; endpoints with
+    the same ``hardware`` label share what is learned about their speed.
     """
 
     name: str
@@ -32,6 +34,11 @@ class Endpoint:
     models: tuple[str, ...] | None = None
     cache_tokens: int | None = None
     labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def hardware(self) -> str:
+        """The label of that name; empty when there is none."""
+        return dict(self.labels).get("hardware", "")
 
 
 class Health(Enum):
@@ -102,7 +109,11 @@ class EndpointState:
     foreign_running: float = 0.0
     ledger: Ledger = field(default_factory=Ledger)
     timing: Timing = field(default_factory=Timing)
+    trust: Trust = field(default_factory=Trust)
+    """In what is believed to be in its cache."""
     breaker: Breaker = field(default_factory=lambda: Breaker(BreakerSettings(), 0.0))
+    prefilled_tokens: int = 0
+    """Uncached prompt tokens of ours that it has computed, ever."""
     row: int = -1
     """Its row in the fleet's table of loads; -1 outside of a fleet."""
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from routing.breaker import Breaker, BreakerSettings, Circuit
 from routing.endpoint import Endpoint, EndpointState, Health, Load, ServedModel
+from routing.latency import PoolTiming, Timing
 from routing.loads import Group, LoadTable
 
 __all__ = ["Endpoint", "EndpointState", "Fleet", "Health", "Load", "ServedModel"]
@@ -23,6 +24,8 @@ class Fleet:
     def __init__(self, breaker: BreakerSettings | None = None) -> None:
         self.table = LoadTable()
         """The loads of all endpoints, as columns."""
+        self.pools: dict[str, PoolTiming] = {}
+        """What endpoints of each kind of hardware have in common, by the label's value."""
         self._breaker_settings = breaker or BreakerSettings()
         self._states: dict[str, EndpointState] = {}
         self._available: Group | None = None  # None: to be rebuilt
@@ -48,6 +51,7 @@ class Fleet:
         if state is None:
             state = self._states[endpoint.name] = EndpointState(endpoint, health_since=now)
             state.breaker = Breaker(self._breaker_settings, now)
+            state.timing = self._timing(endpoint.hardware)
             self.table.add(state)
         elif state.endpoint.url != endpoint.url:
             state.models, state.models_at, state.load, state.engine = None, None, None, None
@@ -81,6 +85,7 @@ class Fleet:
         if state is not None:
             self._open.discard(state)
             self.table.remove(state)
+            state.timing.leave_pool()
             self._available = None
         return state
 
@@ -239,6 +244,12 @@ class Fleet:
     def undecided(self) -> bool:
         """Whether the models of some endpoint are not known yet."""
         return any(state.models is None for state in self)
+
+    def _timing(self, hardware: str) -> Timing:
+        pool = self.pools.get(hardware)
+        if pool is None:
+            pool = self.pools[hardware] = PoolTiming()
+        return Timing(pool)
 
     def _rebuild(self) -> Group:
         available = [state for state in self if state.available]

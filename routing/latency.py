@@ -1,19 +1,26 @@
 """Learned time models: how long an endpoint takes, and how many tokens a text really has.
 
-All learning here is one rule, robust by construction. A model predicts a positive quantity;
-an observation yields the logarithmic error ``e = ln(observed / predicted)``, clamped to
-+-1, and the parameters take the multiplicative step ``exp(gain x share x e)``, where
-*share* is the parameter's part of the prediction. The clamp bounds what one outlier can do
-(about 10 % once settled), the logarithm keeps everything positive, and the gain falls from
-1/2 to 1/10 so that the prior is left quickly and old hardware states are forgotten slowly.
-This is stochastic gradient descent on the clamped squared log error.
+A time is linear in what causes it: ``fixed + slope x amount + tilt x other``. Each model is
+learned online by recursive least squares with a forgetting factor, so that old states of the hardware
+fade (Haykin, Adaptive Filter Theory, ch. 10), on logarithms, since times are positive and wrong
+by factors: the error of one observation is ``ln(observed / predicted)``, linearised in the
+logarithms of the parameters (an extended Kalman filter without process noise). It is clamped to
++-1, which bounds what an outlier can do to a few percent once settled. What was never exercised
+stays at its prior.
+
+What one endpoint has not shown yet, its like have: endpoints of one pool (same hardware label)
+share a model, and each is believed to be like its pool until it has its own experience.
 """
 
 from collections.abc import Callable
-from math import exp, log
+from math import exp, log, sqrt
 
-_SETTLED_GAIN = 0.1
 _CLAMP = 1.0
+_FORGET = 0.97  # about the last 33 observations count
+_UNSURE = 4.0  # variance of a parameter's logarithm before the first observation
+_SURE = 1e-4
+_LEAST, _MOST = 0.01, 1000.0  # priors within which a parameter stays
+_SETTLED_GAIN = 0.1
 
 
 def _clamped_log_error(observed: float, predicted: float) -> float:
@@ -23,78 +30,250 @@ def _clamped_log_error(observed: float, predicted: float) -> float:
     return error if error > -_CLAMP else -_CLAMP
 
 
-class AffineTime:
-    """Seconds as ``fixed + slope x amount``, learned online by the rule of this module."""
+class LinearTime:
+    """Seconds as ``fixed + slope x amount + tilt x other``, learned by the rule of this module."""
 
-    __slots__ = ("_seen", "fixed", "slope")
+    __slots__ = (
+        "_p00",
+        "_p01",
+        "_p02",
+        "_p11",
+        "_p12",
+        "_p22",
+        "_prior",
+        "fixed",
+        "seen",
+        "slope",
+        "tilt",
+    )
 
-    def __init__(self, fixed: float, slope: float) -> None:
+    def __init__(self, fixed: float, slope: float, tilt: float) -> None:
         self.fixed = fixed
-        """Seconds that don't depend on the amount."""
+        """Seconds that don't depend on the amounts."""
         self.slope = slope
         """Seconds for each unit of the amount."""
-        self._seen = 0
+        self.tilt = tilt
+        """Seconds for each unit of the other amount."""
+        self.seen = 0
+        """Observations so far."""
+        self._prior = (fixed, slope, tilt)
+        # The covariance of the three parameters' logarithms; it is symmetric.
+        self._p00 = self._p11 = self._p22 = _UNSURE
+        self._p01 = self._p02 = self._p12 = 0.0
 
-    def seconds(self, amount: float) -> float:
-        """The predicted time for ``amount``."""
-        return self.fixed + self.slope * amount
+    def seconds(self, amount: float, other: float = 0.0) -> float:
+        """The predicted time."""
+        return self.fixed + self.slope * amount + self.tilt * other
 
-    def observe(self, amount: float, seconds: float) -> None:
-        """Learn that ``amount`` took ``seconds``; times that aren't positive teach nothing."""
-        if not seconds > 0.0 or amount < 0.0:
+    def observe(self, amount: float, other: float, seconds: float) -> None:
+        """Learn that the amounts took ``seconds``; times that aren't positive teach nothing."""
+        if not seconds > 0.0 or amount < 0.0 or other < 0.0:
             return
-        self._seen += 1
-        predicted = self.fixed + self.slope * amount
-        gain = max(_SETTLED_GAIN, 1.0 / (1.0 + self._seen))
-        step = gain * _clamped_log_error(seconds, predicted)
-        share = self.slope * amount / predicted
-        self.fixed = min(max(self.fixed * exp(step * (1.0 - share)), 1e-5), 10.0)
-        self.slope = min(max(self.slope * exp(step * share), 1e-9), 1.0)
+        self.seen += 1
+        predicted = self.fixed + self.slope * amount + self.tilt * other
+        error = _clamped_log_error(seconds, predicted)
+        # Features: by how much the logarithm of the time moves with that of each parameter.
+        f0 = self.fixed / predicted
+        f1 = self.slope * amount / predicted
+        f2 = self.tilt * other / predicted
+        g0 = self._p00 * f0 + self._p01 * f1 + self._p02 * f2
+        g1 = self._p01 * f0 + self._p11 * f1 + self._p12 * f2
+        g2 = self._p02 * f0 + self._p12 * f1 + self._p22 * f2
+        scale = 1.0 / (_FORGET + f0 * g0 + f1 * g1 + f2 * g2)
+        step = scale * error
+        fixed, slope, tilt = self._prior
+        self.fixed = _bounded(self.fixed * exp(g0 * step), fixed)
+        self.slope = _bounded(self.slope * exp(g1 * step), slope)
+        self.tilt = _bounded(self.tilt * exp(g2 * step), tilt)
+        self._p00 = _variance((self._p00 - scale * g0 * g0) / _FORGET)
+        self._p11 = _variance((self._p11 - scale * g1 * g1) / _FORGET)
+        self._p22 = _variance((self._p22 - scale * g2 * g2) / _FORGET)
+        self._p01 = _within((self._p01 - scale * g0 * g1) / _FORGET, self._p00, self._p11)
+        self._p02 = _within((self._p02 - scale * g0 * g2) / _FORGET, self._p00, self._p22)
+        self._p12 = _within((self._p12 - scale * g1 * g2) / _FORGET, self._p11, self._p22)
+
+    def scaled(self, factor: float) -> "LinearTime":
+        """A fresh model whose priors are ``factor`` times these parameters."""
+        return LinearTime(self.fixed * factor, self.slope * factor, self.tilt * factor)
+
+
+def _bounded(value: float, prior: float) -> float:
+    return min(max(value, _LEAST * prior), _MOST * prior)
+
+
+def _variance(value: float) -> float:
+    """Neither surer than observations can make it (or rounding) nor less sure than at first."""
+    return min(max(value, _SURE), _UNSURE)
+
+
+def _within(covariance: float, one: float, other: float) -> float:
+    """A covariance that two variances allow (just below their geometric mean)."""
+    most = 0.99 * sqrt(one * other)
+    return min(max(covariance, -most), most)
+
+
+class ShrunkTime:
+    """One endpoint's `LinearTime`, drawn towards its pool's while it has little experience.
+
+    The parameters in force are the geometric mean of both, the endpoint's own weighing
+    ``seen / ALONE`` until it stands alone. The first own observation starts from where the pool
+    is by then.
+    """
+
+    ALONE = 32
+    """Observations after which an endpoint is known by itself."""
+
+    __slots__ = ("_own", "_pool", "fixed", "slope", "tilt")
+
+    def __init__(self, pool: LinearTime) -> None:
+        self._pool = pool
+        self._own: LinearTime | None = None
+        self.fixed = pool.fixed
+        """Seconds that don't depend on the amounts."""
+        self.slope = pool.slope
+        """Seconds for each unit of the amount."""
+        self.tilt = pool.tilt
+        """Seconds for each unit of the other amount."""
+
+    @property
+    def seen(self) -> int:
+        """Own observations so far."""
+        return 0 if self._own is None else self._own.seen
+
+    @property
+    def alone(self) -> bool:
+        """Whether the pool no longer matters."""
+        return self.seen >= self.ALONE
+
+    def seconds(self, amount: float, other: float = 0.0) -> float:
+        """The predicted time."""
+        return self.fixed + self.slope * amount + self.tilt * other
+
+    def observe(self, amount: float, other: float, seconds: float) -> None:
+        """Learn, for the endpoint and for its pool."""
+        if self._own is None:
+            self._own = self._pool.scaled(1.0)
+        self._own.observe(amount, other, seconds)
+        self._pool.observe(amount, other, seconds)
+        self.blend()
+
+    def blend(self) -> None:
+        """Bring the parameters up to what the pool has learned."""
+        own, pool = self._own, self._pool
+        if own is None:
+            self.fixed, self.slope, self.tilt = pool.fixed, pool.slope, pool.tilt
+            return
+        weight = min(own.seen / self.ALONE, 1.0)
+        if weight >= 1.0:
+            self.fixed, self.slope, self.tilt = own.fixed, own.slope, own.tilt
+            return
+        self.fixed = _mean(own.fixed, pool.fixed, weight)
+        self.slope = _mean(own.slope, pool.slope, weight)
+        self.tilt = _mean(own.tilt, pool.tilt, weight)
+
+
+def _mean(own: float, pool: float, weight: float) -> float:
+    return exp(weight * log(own) + (1.0 - weight) * log(pool))
+
+
+class PoolTiming:
+    """What endpoints of one kind have in common, and those of them that still depend on it.
+
+    Priors: first token after 20 ms + 1/8,000 s for each token to compute + 13 us for each to
+    fetch from a lower tier (25 GB/s at 320 KB a token); next token after 15 ms + 0.1 ms for each
+    sequence + 10 ns for each KV token of the batch.
+    """
+
+    __slots__ = ("_spread_at", "_young", "decode", "prefill")
+
+    def __init__(self) -> None:
+        self.prefill = LinearTime(fixed=0.020, slope=1.0 / 8_000.0, tilt=13e-6)
+        self.decode = LinearTime(fixed=0.015, slope=0.0001, tilt=10e-9)
+        self._young: dict[Timing, None] = {}
+        self._spread_at = 0
+
+    def join(self, timing: "Timing") -> None:
+        """Follow what the pool learns until it stands alone."""
+        self._young[timing] = None
+
+    def leave(self, timing: "Timing") -> None:
+        """The endpoint is gone."""
+        self._young.pop(timing, None)
+
+    def learned(self) -> None:
+        """Tell those that depend on it: at each of the first observations, later at every 16th."""
+        seen = self.prefill.seen + self.decode.seen
+        if seen > 32 and seen - self._spread_at < 16:
+            return
+        self._spread_at = seen
+        for timing in list(self._young):
+            if timing.prefill.alone and timing.decode.alone:
+                del self._young[timing]
+            else:
+                timing.follow()
 
 
 class Timing:
     """What one endpoint takes for prefill and decode, in seconds.
 
-    - first token: ``overhead + tokens / rate``, where tokens are the uncached prompt tokens
-      ahead of a request plus its own (prior: 20 ms and 8,000 tokens/s);
-    - next token: ``a + b x sequences decoding together`` (prior: 15 ms + 0.1 ms a sequence).
+    - first token: ``overhead + tokens / rate + fetched x seconds each``, where tokens are the
+      uncached prompt tokens ahead of a request plus its own, and fetched those of its own that
+      come from a lower tier of the cache;
+    - next token: ``a + b x sequences decoding together + c x KV tokens they read``.
 
-    ``on_change`` is called after each observation.
+    ``on_change`` is called after each observation. ``pool`` is what its like have learned; a
+    timing without one starts a pool of its own.
     """
 
-    __slots__ = ("decode", "on_change", "prefill")
+    __slots__ = ("_pool", "decode", "on_change", "prefill")
 
-    def __init__(self) -> None:
-        self.prefill = AffineTime(fixed=0.020, slope=1.0 / 8_000.0)
-        """Over uncached tokens."""
-        self.decode = AffineTime(fixed=0.015, slope=0.0001)
-        """Over sequences decoding together."""
+    def __init__(self, pool: PoolTiming | None = None) -> None:
+        self._pool = PoolTiming() if pool is None else pool
+        self.prefill = ShrunkTime(self._pool.prefill)
+        """Over uncached tokens, and fetched ones."""
+        self.decode = ShrunkTime(self._pool.decode)
+        """Over sequences decoding together, and their KV tokens."""
         self.on_change: Callable[[], object] | None = None
+        self._pool.join(self)
 
     @property
     def prefill_rate(self) -> float:
         """Learned prefill speed, tokens a second."""
         return 1.0 / self.prefill.slope
 
-    def prefill_seconds(self, tokens: float) -> float:
+    def prefill_seconds(self, tokens: float, fetched: float = 0.0) -> float:
         """Time to first token when ``tokens`` uncached tokens must be computed until then."""
-        return self.prefill.seconds(tokens)
+        return self.prefill.seconds(tokens, fetched)
 
-    def inter_token_seconds(self, batch: float) -> float:
+    def inter_token_seconds(self, batch: float, kv_tokens: float = 0.0) -> float:
         """Time between two tokens of a sequence when ``batch`` sequences decode together."""
-        return self.decode.seconds(batch)
+        return self.decode.seconds(batch, kv_tokens)
 
-    def observe_prefill(self, tokens: float, seconds: float) -> None:
+    def observe_prefill(self, tokens: float, seconds: float, fetched: float = 0.0) -> None:
         """A first token came ``seconds`` after sending, with ``tokens`` ahead and own."""
-        self.prefill.observe(tokens, seconds)
+        self.prefill.observe(tokens, fetched, seconds)
+        self._changed()
+
+    def observe_decode(self, seconds: float, batch: float, kv_tokens: float = 0.0) -> None:
+        """Tokens came ``seconds`` apart while ``batch`` sequences decoded together."""
+        self.decode.observe(batch, kv_tokens, seconds)
+        self._changed()
+
+    def follow(self) -> None:
+        """The pool has learned something."""
+        self.prefill.blend()
+        self.decode.blend()
         if self.on_change is not None:
             self.on_change()
 
-    def observe_decode(self, seconds: float, batch: float) -> None:
-        """Tokens came ``seconds`` apart while ``batch`` sequences decoded together."""
-        self.decode.observe(batch, seconds)
+    def leave_pool(self) -> None:
+        """The endpoint is gone: the pool need not tell it any more."""
+        self._pool.leave(self)
+
+    def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
+        self._pool.learned()
 
 
 class TokenScale:

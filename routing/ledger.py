@@ -16,6 +16,7 @@ from math import inf
 class _Reservation:
     prefill_tokens: int
     output_tokens: int
+    prompt_tokens: int
     prefilled_at: float  # from when on it counts as decoding, even if nothing was seen
     produced: int = 0
 
@@ -35,6 +36,7 @@ class Ledger:
         "_decoding",
         "_oldest",
         "_prefilling",
+        "context_tokens",
         "decoding",
         "oldest_since",
         "on_change",
@@ -52,6 +54,9 @@ class Ledger:
         """Uncached prompt tokens whose prefill is not known to be done."""
         self.output_tokens: int = 0
         """Tokens still expected from all requests together, prefilling ones included."""
+        self.context_tokens: int = 0
+        """Prompt and produced tokens of all requests: what they fill the KV cache with, shared
+        prefixes counted once for each request."""
         self._prefilling: dict[Hashable, _Reservation] = {}  # oldest first
         self._decoding: dict[Hashable, _Reservation] = {}
         self._oldest: _Reservation | None = None  # the oldest prefill
@@ -77,25 +82,28 @@ class Ledger:
         now: float,
         *,
         prefilled_at: float = inf,
+        prompt_tokens: int = 0,
     ) -> None:
         """Add a request: its uncached prompt tokens and the output tokens expected of it.
 
         ``prefilled_at``: the predicted time of its first token, when none will be seen.
+        ``prompt_tokens``: its whole prompt, cached tokens included.
         """
         if key in self._prefilling or key in self._decoding:
             return
-        if prefill_tokens < 0 or output_tokens < 0:
+        if prefill_tokens < 0 or output_tokens < 0 or prompt_tokens < 0:
             raise ValueError(
                 f"a reservation can't be negative: {prefill_tokens} prefill tokens, "
-                f"{output_tokens} output tokens"
+                f"{output_tokens} output tokens, {prompt_tokens} prompt tokens"
             )
-        reservation = _Reservation(prefill_tokens, output_tokens, prefilled_at)
+        reservation = _Reservation(prefill_tokens, output_tokens, prompt_tokens, prefilled_at)
         if self._oldest is None:
             self._oldest, self.oldest_since = reservation, now
         self._prefilling[key] = reservation
         self.requests += 1
         self.prefill_tokens += prefill_tokens
         self.output_tokens += output_tokens
+        self.context_tokens += prompt_tokens
         if self.on_change is not None:
             self.on_change()
 
@@ -114,6 +122,7 @@ class Ledger:
         if reservation is None or tokens <= reservation.produced:
             return
         self.output_tokens -= reservation.remaining
+        self.context_tokens += tokens - reservation.produced
         reservation.produced = tokens
         self.output_tokens += reservation.remaining
 
@@ -127,6 +136,7 @@ class Ledger:
             self.decoding -= 1
         self.requests -= 1
         self.output_tokens -= reservation.remaining
+        self.context_tokens -= reservation.prompt_tokens + reservation.produced
         if self.on_change is not None:
             self.on_change()
 

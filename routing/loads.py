@@ -33,7 +33,7 @@ Rows: TypeAlias = NDArray[np.intp]
 """Rows of the table, or places in a group."""
 
 _FIRST_ROWS = 64
-_COLUMNS = 11
+_COLUMNS = 14
 
 
 class LoadTable:
@@ -53,8 +53,14 @@ class LoadTable:
     """Seconds that each decoding sequence adds to a token."""
     decoding_slope: Column
     """``slope`` times our sequences that decode there."""
-    decoding_step_slope: Column
-    """``step_slope`` times our sequences that decode there."""
+    step_tilt: Column
+    """Seconds that each KV token adds to a token."""
+    step_seconds: Column
+    """Seconds of a token with one sequence more, and what that one adds to all of ours together."""
+    step_context: Column
+    """Seconds that each token of a newcomer's prompt adds to a token of its own and of ours."""
+    trust: Column
+    """What a prediction of cached tokens is multiplied by."""
     requests: Column
     """Requests in flight: ours, and what the last scrape saw beyond ours."""
     foreign_waiting: Column
@@ -135,7 +141,8 @@ class LoadTable:
 
     def _write(self, state: EndpointState) -> None:
         ledger, prefill = state.ledger, state.timing.prefill
-        slope, step, fixed = prefill.slope, state.timing.decode.slope, prefill.fixed
+        slope, fixed, decode = prefill.slope, prefill.fixed, state.timing.decode
+        step, tilt = decode.slope, decode.tilt
         tokens, decoding = ledger.prefill_tokens, ledger.decoding
         waiting, running = state.foreign_waiting, state.foreign_running
         if waiting or running:
@@ -150,7 +157,10 @@ class LoadTable:
             slope,
             step,
             decoding * slope,
-            decoding * step,
+            tilt,
+            decode.fixed + (1 + 2 * decoding) * step + tilt * ledger.context_tokens,
+            (1 + decoding) * tilt,
+            state.trust.share,
             ledger.requests + waiting + running,
             waiting,
             running,
@@ -169,7 +179,10 @@ class LoadTable:
             self.slope,
             self.step_slope,
             self.decoding_slope,
-            self.decoding_step_slope,
+            self.step_tilt,
+            self.step_seconds,
+            self.step_context,
+            self.trust,
             self.requests,
             self.foreign_waiting,
             self.foreign_running,

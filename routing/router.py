@@ -29,11 +29,14 @@ from routing.latency import TokenScale
 from routing.loads import Group
 from routing.policies.policy import Policy, Slate
 from routing.prefix.index import PrefixIndex
-from routing.prefix.match import NOTHING, Match, together
+from routing.prefix.residency import Residency
+from routing.prefix.views import Views
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
 
-_FEW_HOLDERS = 32  # a prefix with more holders is looked up, not spelled out
+_RESIDENCY_BYTES = 256 << 20
+_TRUSTED = 0.9  # trust in an endpoint's cache from which a first token teaches at once
+_MOST_STALLED = 0.8  # share of a decoding time that others' prefills can explain
 _SWEEP_NODES = 8  # nodes of dropped views given back with each request: a few microseconds
 
 
@@ -61,10 +64,19 @@ class Router:
     """Chooses endpoints and learns from what became of the choices."""
 
     def __init__(
-        self, fleet: Fleet, prefix: PrefixIndex, policy: Policy, settings: RouterSettings
+        self,
+        fleet: Fleet,
+        prefix: PrefixIndex,
+        policy: Policy,
+        settings: RouterSettings,
+        residency: Residency | None = None,
     ) -> None:
         self.fleet = fleet
         self.prefix = prefix
+        """What was sent where: the approximate view."""
+        self.residency = Residency(_RESIDENCY_BYTES) if residency is None else residency
+        """What engines report of their caches: the exact view."""
+        self.views = Views(prefix, self.residency)
         self.policy = policy
         self.settings = settings
         self.recent: deque[Decision] = deque(maxlen=settings.receipts)
@@ -94,7 +106,7 @@ class Router:
                 )
             if len(free) < len(group.endpoints):
                 group = Group(free, self.fleet.table)
-        slate = self._slate(request, group)
+        slate = self._slate(request, group, now)
         decision = Decision(
             request=request,
             policy=self.policy.name,
@@ -103,6 +115,12 @@ class Router:
             prompt_tokens=slate.prompt_tokens,
             output_tokens=slate.output_tokens,
         )
+        if request.token_chains is not None and self.residency.sizes:
+            scale = slate.block_tokens / request.block_tokens
+            decision.views = [
+                self.views.explain(request, choice.endpoint.name, now, scale)
+                for choice in decision.choices
+            ]
         self._reserve(decision, now)
         self.recent.append(decision)
         return decision
@@ -139,9 +157,7 @@ class Router:
             tokens = state.cache_tokens
             if tokens is None:
                 tokens = self.settings.default_cache_tokens
-            self.prefix.capacity(state.name, int(tokens // decision.request.block_tokens))
-            for chain in decision.request.chains:
-                self.prefix.stored(state.name, chain)
+            self.views.sent(state.name, decision.request, tokens, now)
 
     def first_token(self, decision: Decision, now: float) -> None:
         """The first token (or the first byte of an unstreamed answer) came."""
@@ -152,9 +168,13 @@ class Router:
         self.fleet.answered(state, decision, now)
         state.ledger.prefilled(decision, now)
         decision.decoding_with = state.ledger.decoding
+        state.prefilled_tokens += decision.own_tokens
+        decision.prefilled_before = state.prefilled_tokens
+        decision.context_with = state.ledger.context_tokens
         # The first byte of an unstreamed answer comes after its last token: no prefill time.
-        if decision.request.streamed and decision.sent_at is not None:
-            state.timing.observe_prefill(decision.prefill_tokens, now - decision.sent_at)
+        # And when caches are not what they seem, how much was computed shows only at the end.
+        if decision.request.streamed and state.trust.share >= _TRUSTED:
+            self._learn_prefill(decision, now, 0.0)
 
     def progress(self, decision: Decision, now: float, tokens: int) -> None:
         """The request has produced ``tokens`` tokens so far."""
@@ -174,6 +194,7 @@ class Router:
         if not decision.enter(Phase.DONE):
             return
         state = decision.endpoint
+        self._learn_trust(decision, cached_tokens)
         self._learn_times(decision, now, completion_tokens)
         self._end(decision, now)
         decision.reported_prompt_tokens = prompt_tokens
@@ -222,17 +243,21 @@ class Router:
         """`Fleet.upsert`; a known name at a new address starts with an empty cache."""
         known = self.fleet.get(endpoint.name)
         if known is not None and known.endpoint.url != endpoint.url:
-            self.prefix.cleared(endpoint.name)
+            self.views.restarted(endpoint.name)
         return self.fleet.upsert(endpoint, now)
 
     def remove_endpoint(self, name: str) -> EndpointState | None:
         """Take an endpoint out; what is in flight there may still end well."""
-        self.prefix.forget(name)
+        self.views.forget(name)
         return self.fleet.remove(name)
 
     def restarted(self, name: str) -> None:
         """The endpoint's engine came back with an empty cache."""
-        self.prefix.cleared(name)
+        self.views.restarted(name)
+        state = self.fleet.get(name)
+        if state is not None:
+            state.trust.forget()
+            self.fleet.table.touch(state)
 
     # -- within ----------------------------------------------------------------------------
 
@@ -255,26 +280,18 @@ class Router:
         """Whether this very state is in the fleet: it may have left, and its name come back."""
         return self.fleet.get(state.name) is state
 
-    def _slate(self, request: Request, group: Group) -> Slate:
+    def _slate(self, request: Request, group: Group, now: float) -> Slate:
         """What is expected of the request, and who has how much of it cached."""
         scale = 1.0
         if not request.exact_tokens and request.model in self._scales:
             scale = self._scales[request.model].scale
         return Slate(
             group=group,
-            held=self._held(request),
+            held=self.views.look(request, group, now, scale),
             block_tokens=request.block_tokens * scale,
             prompt_tokens=request.prompt_tokens * scale,
             output_tokens=self._expected_output(request),
         )
-
-    def _held(self, request: Request) -> Match:
-        chains = request.chains
-        if not chains:
-            return NOTHING
-        if len(chains) == 1:
-            return self.prefix.look(chains[0], _FEW_HOLDERS)
-        return together(self.prefix.match(chain) for chain in chains)
 
     def _expected_output(self, request: Request) -> int:
         if not request.chains:  # nothing is generated without a KV cache
@@ -289,6 +306,7 @@ class Router:
         self.fleet.sending(state, decision)
         own = max(round(decision.prompt_tokens - decision.predicted_cached_tokens), 0)
         ahead = state.ledger.queued_prefill_tokens(now, state.timing.prefill_rate)
+        decision.own_tokens = own
         decision.prefill_tokens = ahead + own
         unseen = now + state.timing.prefill_seconds(ahead + own)
         state.ledger.reserve(
@@ -297,29 +315,60 @@ class Router:
             decision.output_tokens,
             now,
             prefilled_at=inf if decision.request.streamed else unseen,
+            prompt_tokens=round(decision.prompt_tokens),
         )
 
     def _end(self, decision: Decision, now: float) -> None:
         decision.endpoint.ledger.release(decision, now)
         decision.finished_at = now
 
+    def _learn_trust(self, decision: Decision, cached_tokens: int | None) -> None:
+        """Hold what was believed to be cached against what the engine found."""
+        if cached_tokens is None:
+            return
+        state = decision.endpoint
+        trust = state.trust
+        before = trust.share
+        predicted = decision.predicted_cached_tokens / before
+        trust.observe(predicted, cached_tokens)
+        if trust.share != before:
+            self.fleet.table.touch(state)
+        if before < _TRUSTED and decision.request.streamed and decision.first_token_at is not None:
+            surprise = decision.predicted_cached_tokens - cached_tokens
+            self._learn_prefill(decision, decision.first_token_at, surprise)
+
+    @staticmethod
+    def _learn_prefill(decision: Decision, first_token_at: float, surprise: float) -> None:
+        """Learn a time to first token; ``surprise``: own tokens computed beyond those expected."""
+        if decision.sent_at is not None:
+            tokens = max(decision.prefill_tokens + surprise, 0.0)
+            decision.endpoint.timing.observe_prefill(tokens, first_token_at - decision.sent_at)
+
     @staticmethod
     def _learn_times(decision: Decision, now: float, completion_tokens: int | None) -> None:
         """Learn the time between tokens; of an unstreamed answer, both times from the whole.
 
-        The batch is the mean of those at the first and the last token. An unstreamed answer
-        shows only how long it took: both parts are taken to be off by the same factor.
+        Batch and contexts are the means of those at the first and the last token, and the
+        prefills that ran in between are not the decoding's fault. An unstreamed answer shows
+        only how long it took: both parts are taken to be off by the same factor.
         """
         if decision.sent_at is None or completion_tokens is None or completion_tokens < 2:
             return
-        timing, steps = decision.endpoint.timing, completion_tokens - 1
-        batch = decision.endpoint.ledger.decoding
+        state, steps = decision.endpoint, completion_tokens - 1
+        timing, batch = state.timing, state.ledger.decoding
+        context = state.ledger.context_tokens
         if not decision.request.streamed:
             prefill = timing.prefill_seconds(decision.prefill_tokens)
-            step = timing.inter_token_seconds(batch)
+            step = timing.inter_token_seconds(batch, context)
             factor = (now - decision.sent_at) / (prefill + steps * step)
             timing.observe_prefill(decision.prefill_tokens, prefill * factor)
-            timing.observe_decode(step * factor, batch)
+            timing.observe_decode(step * factor, batch, context)
         elif decision.first_token_at is not None:
-            seconds = (now - decision.first_token_at) / steps
-            timing.observe_decode(seconds, (decision.decoding_with + batch) / 2.0)
+            whole = now - decision.first_token_at
+            others = state.prefilled_tokens - decision.prefilled_before
+            stalled = min(others * timing.prefill.slope, _MOST_STALLED * whole)
+            timing.observe_decode(
+                (whole - stalled) / steps,
+                (decision.decoding_with + batch) / 2.0,
+                (decision.context_with + context) / 2.0,
+            )

@@ -15,7 +15,8 @@ SCRAPE_FRESH_SECONDS = 5.0
 """A scrape older than this says nothing about the queue of now."""
 
 NEAR_TIE = 0.02
-"""Scores this close (relative to the best) are equal: predictions aren't better than that."""
+"""Scores this close, as a share of the best one's time to first token, are equal: predictions
+aren't better than that."""
 
 SCORE_ALL = 32
 """Up to this many endpoints each is scored; of more, only those that can be among the best."""
@@ -30,31 +31,36 @@ _Scored: TypeAlias = tuple[float, int, float, float, float, EndpointState]
 class PredictedTime:
     """Seconds until the first token, plus the seconds that the choice costs everybody decoding.
 
-        ttft  = overhead + (queued + own) / rate
+        ttft  = overhead + (queued + own) / rate + fetched x fetch
+        itl   = a + b x (D + 1) + c x (KV + prompt)
+        stall = own / rate / length
         price = ttft_target / itl_target
-        score = ttft + price x D x (own / rate / length + 2 x b)
+        score = ttft + burn x own / rate + price x (itl + D x (stall + b + c x prompt))
 
     - queued: uncached prefill tokens ahead of us in the endpoint's ledger, the oldest prefill
       decayed at the learned rate, plus ``foreign_prompt_tokens`` for each request that a fresh
       scrape saw waiting beyond our own;
-    - own: our prompt tokens that the endpoint's cache does not hold;
-    - overhead (s), rate (tokens/s), b (s per token and decoding sequence): learned there;
-    - D: sequences decoding there (the ledger's, plus foreign ones of a fresh scrape);
-    - length: output tokens expected of a request.
+    - own: our prompt tokens that the endpoint's cache does not hold, as far as its view is to be
+      trusted, less what it fetches from a lower tier where that is faster than computing it;
+    - overhead (s), rate (tokens/s), fetch (s/token), a (s), b (s per token and decoding sequence),
+      c (s per token and KV token read): learned there;
+    - D: sequences decoding there (the ledger's, plus foreign ones of a fresh scrape); KV: the
+      tokens of their contexts; length: output tokens expected of a request.
 
-    Why: our prefill stalls each of the D sequences for own / rate seconds, which is
-    own / rate / length more for each of its tokens; and together with D others our tokens
-    come b x D later, and one token of each of them b later (hence 2 x b x D). A second of
-    token time weighs as much as ``price`` seconds of waiting, because a request that misses
-    either target has missed.
+    Why: ``itl`` is what our own tokens will take there. Our prefill stalls each of the D others
+    for own / rate seconds, which is ``stall`` more for each of its tokens, and then each of their
+    tokens comes b + c x prompt later. A second of token time weighs as much as ``price`` seconds
+    of waiting, because a request that misses either target has missed; the targets are the
+    request's own where it has any. Prefill that another endpoint's cache would have saved is
+    burnt for everybody who comes next: ``burn``.
 
     Load and cache live in one unit, so there is no weight between them to tune, and a hot
     prefix spreads by itself as soon as waiting costs more than computing it elsewhere.
 
     Parameters: ttft_target (s, 2.0) and itl_target (s, 0.050), the objectives whose ratio is
-    the price; foreign_prompt_tokens (tokens, 1,000), what an unknown waiting request has to
-    compute. Among scores within 2 % the one with more cached tokens wins, then a rotation.
-    What our arrival evicts is not priced.
+    the price; burn (share, 0.0); foreign_prompt_tokens (tokens, 1,000), what an unknown
+    waiting request has to compute. Among scores within 2 % of the best's ttft the one with more cached tokens wins,
+    then a rotation.
 
     A large fleet is not scored one by one. Seen from a request, an endpoint's score is
     ``base + own x per_token``, and both come for all endpoints in one sweep over the fleet's
@@ -73,9 +79,12 @@ class PredictedTime:
         self,
         ttft_target: float = 2.0,
         itl_target: float = 0.050,
+        burn: float = 0.0,
         foreign_prompt_tokens: float = 1_000.0,
     ) -> None:
-        self._price = ttft_target / itl_target
+        self._ttft_target = ttft_target
+        self._itl_target = itl_target
+        self._burn = burn
         self._foreign_prompt_tokens = foreign_prompt_tokens
         self._turn = 0
 
@@ -86,10 +95,12 @@ class PredictedTime:
         start = self._turn % size
         self._turn += 1
         width = max(count, _WIDTH)
+        price = self._price(request)
         places: Iterable[int] = range(size)
-        if size > SCORE_ALL and len(slate.held.wide) <= _WIDE_TABLES:
-            places = self._contenders(slate, now, start, count)
-        best = self._score(slate, now, start, places, width)
+        held = slate.held
+        if size > SCORE_ALL and len(held.wide) <= _WIDE_TABLES and held.fetch is None:
+            places = self._contenders(slate, now, start, count, price)
+        best = self._score(slate, now, start, places, width, price)
         _prefer_cached(best)
         return [
             Choice(
@@ -103,14 +114,27 @@ class PredictedTime:
             for score, _, ttft, cached, queued, state in best[:count]
         ]
 
+    def _price(self, request: Request) -> float:
+        """Seconds of waiting that a second more for each token is worth."""
+        ttft, itl = request.ttft_target, request.itl_target
+        return (self._ttft_target if ttft is None else ttft) / (
+            self._itl_target if itl is None else itl
+        )
+
     def _score(
-        self, slate: Slate, now: float, start: int, places: Iterable[int], width: int
+        self,
+        slate: Slate,
+        now: float,
+        start: int,
+        places: Iterable[int],
+        width: int,
+        price: float,
     ) -> list[_Scored]:
         """The ``width`` lowest scores, sorted; equal ones in the order of the rotation."""
         endpoints, prompt = slate.endpoints, slate.prompt_tokens
         size = len(endpoints)
-        few, many = slate.held.few, bool(slate.held.wide)
-        price = self._price
+        few, many, fetch = slate.held.few, bool(slate.held.wide), slate.held.fetch
+        burn = 1.0 + self._burn
         per_token = 1.0 / max(slate.output_tokens, 1.0)
         best: list[_Scored] = []
         worst = float("inf")
@@ -121,8 +145,14 @@ class PredictedTime:
             blocks = few.get(state.name)
             if blocks is None and many:
                 blocks = slate.held.blocks(state.name)
-            cached = slate.tokens(blocks) if blocks else 0.0
+            cached = slate.tokens(blocks) * state.trust.share if blocks else 0.0
             own = prompt - cached
+            fetching = 0.0
+            if fetch is not None and prefill.tilt < slope and state.name in fetch:
+                reachable = slate.tokens((blocks or 0.0) + fetch[state.name]) * state.trust.share
+                fetching = (reachable - cached) * prefill.tilt
+                own = prompt - reachable
+                cached = reachable
             queued = (
                 ledger.queued_prefill_tokens(now, 1.0 / slope) if ledger.prefill_tokens else 0.0
             )
@@ -131,10 +161,13 @@ class PredictedTime:
                 waiting, running = self._foreign(state, now)
                 queued += waiting
                 decoding += running
-            score = ttft = prefill.fixed + (queued + own) * slope
+            ttft = prefill.fixed + (queued + own) * slope + fetching
+            step = state.timing.decode
+            itl = step.fixed + step.slope + step.tilt * (ledger.context_tokens + prompt)
             if decoding:
-                stall = own * slope * per_token + 2.0 * state.timing.decode.slope
-                score += price * decoding * stall
+                delay = own * slope * per_token + 2.0 * step.slope + step.tilt * prompt
+                itl += decoding * delay
+            score = ttft + (burn - 1.0) * own * slope + price * itl
             if score < worst:
                 insort(best, (score, place, ttft, cached, queued, state))
                 if len(best) > width:
@@ -148,27 +181,28 @@ class PredictedTime:
             return 0.0, 0.0
         return state.foreign_waiting * self._foreign_prompt_tokens, state.foreign_running
 
-    def _contenders(self, slate: Slate, now: float, start: int, count: int) -> list[int]:
+    def _contenders(
+        self, slate: Slate, now: float, start: int, count: int, price: float
+    ) -> list[int]:
         """Places of the ``count`` lowest scores, and of near ties among the ``_WIDTH`` lowest."""
         group, held, prompt = slate.group, slate.held, slate.prompt_tokens
         size, width = len(group.endpoints), max(count, _WIDTH)
-        base, per_token = self._terms(slate, now, start)
+        base, per_token, trusted = self._terms(slate, now, start, price)
         contenders: dict[int, float] = {}  # place -> score, at most too high
-        own, depth, places = prompt, 0.0, group.places
+        places = group.places
         for name, blocks in held.few.items():
             index = places.get(name)
             if index is not None:
-                if blocks != depth:
-                    own, depth = prompt - slate.tokens(blocks), blocks
                 place = (index - start) % size
-                contenders[place] = base.item(place) + own * per_token.item(place)
+                saved = slate.tokens(blocks) * trusted.item(place)
+                contenders[place] = base.item(place) + prompt * per_token.item(place) - saved
         # Longest first: where an endpoint is found first its score is the lowest. And as
         # scores only rise from one to the next, who has no chance in one has none later.
         chances: list[int] | None = None  # None: everybody has
         for shared, holders in [*held.wide, (0, None)]:
-            own = prompt - slate.tokens(shared)
+            cached = slate.tokens(shared)
             if chances is None:
-                scores = base + own * per_token
+                scores = base + prompt * per_token - cached * trusted
                 chances = _below(scores, _limit(contenders, width), 2 * width)
             if chances is not None:
                 found = chances
@@ -180,31 +214,40 @@ class PredictedTime:
                 found = _lowest_holders(scores, held, holders, group.names, start, width)
             for place in found:
                 if place not in contenders:
-                    contenders[place] = base.item(place) + own * per_token.item(place)
+                    saved = cached * trusted.item(place)
+                    contenders[place] = base.item(place) + prompt * per_token.item(place) - saved
         ranked = sorted(contenders, key=contenders.__getitem__)[:width]
         tie = contenders[ranked[0]] * (1.0 + 1.01 * NEAR_TIE)  # rounding must not cut one off
         return [
             place for rank, place in enumerate(ranked) if rank < count or contenders[place] <= tie
         ]
 
-    def _terms(self, slate: Slate, now: float, start: int) -> tuple[Column, Column]:
-        """``base`` and ``per_token`` of all endpoints, by place in the rotation."""
+    def _terms(
+        self, slate: Slate, now: float, start: int, price: float
+    ) -> tuple[Column, Column, Column]:
+        """Seconds without tokens, for each token to compute, and for each one believed cached.
+
+        Of all endpoints, by place in the rotation; the last is what it saves, discounted by
+        trust.
+        """
         table = slate.group.table
         table.refresh(now)
-        price = self._price
         length = max(slate.output_tokens, 1.0)
         base = table.wait_seconds(now)
-        base += (2.0 * price) * table.decoding_step_slope
+        base += price * table.step_seconds
+        base += (price * slate.prompt_tokens) * table.step_context
         per_token = (price / length) * table.decoding_slope
-        per_token += table.slope
+        per_token += (1.0 + self._burn) * table.slope
         if table.any_foreign:
             fresh = table.scraped_at >= now - SCRAPE_FRESH_SECONDS
             waiting = self._foreign_prompt_tokens * table.foreign_waiting * fresh
             running = price * table.foreign_running * fresh
             base += waiting * table.slope + 2.0 * running * table.step_slope
+            base += slate.prompt_tokens * running * table.step_tilt
             per_token += running / length * table.slope
         rows = slate.group.rows(start)
-        return base[rows], per_token[rows]
+        by_place = per_token[rows]
+        return base[rows], by_place, by_place * table.trust[rows]
 
 
 def _lowest_holders(
@@ -238,7 +281,7 @@ def _limit(contenders: dict[int, float], width: int) -> float:
 
 def _prefer_cached(best: list[_Scored]) -> None:
     """Among near ties, move the one with the most cached tokens to the front."""
-    limit = best[0][0] * (1.0 + NEAR_TIE)
+    limit = best[0][0] + NEAR_TIE * best[0][2]
     chosen = 0
     for rank in range(1, len(best)):
         if best[rank][0] > limit:

@@ -17,18 +17,21 @@ class Match:
     ``few``: endpoint name -> its blocks, for all holders of prefixes that few hold.
     ``wide``: (blocks, holders' keys) of prefixes that many hold, longest first; whoever is in
     ``few`` or in an earlier table holds as much as it says there. ``key`` is None when every
-    endpoint is filed under its name.
+    endpoint is filed under its name. ``fetch``: endpoint name -> further blocks that it can
+    fetch from a lower tier instead of computing them; None when nobody can.
     """
 
-    __slots__ = ("_key", "few", "wide")
+    __slots__ = ("_key", "fetch", "few", "wide")
 
     def __init__(
         self,
         few: Mapping[str, float],
         wide: list[tuple[int, Mapping[str, int]]] | None = None,
         key: Keys | None = None,
+        fetch: Mapping[str, float] | None = None,
     ) -> None:
         self.few = few
+        self.fetch = fetch
         self.wide = wide or []
         self._key = key
 

@@ -123,7 +123,10 @@ def seconds(state: EndpointState, now: float, prompt: float, cached: float) -> f
         decoding += state.foreign_running
     own = prompt - cached
     ttft = state.timing.prefill.fixed + (queued + own) * slope
-    return ttft + PRICE * decoding * (own * slope / 256 + 2 * state.timing.decode.slope)
+    step = state.timing.decode
+    itl = step.fixed + step.slope + step.tilt * (state.ledger.context_tokens + prompt)
+    stalled = own * slope / 256 + 2 * step.slope + step.tilt * prompt
+    return ttft + PRICE * (itl + decoding * stalled)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(SCORE_ALL + 20, 150))

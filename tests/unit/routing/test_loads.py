@@ -54,7 +54,9 @@ def test_every_change_shows_without_being_told() -> None:
     table.refresh(0.0)
     assert table.requests[[state.row, other.row]].tolist() == [1, 0]
     assert table.decoding_slope.item(state.row) == state.timing.prefill.slope
-    assert table.decoding_step_slope.item(state.row) == state.timing.decode.slope
+    decode = state.timing.decode
+    assert table.step_seconds.item(state.row) == decode.fixed + 3 * decode.slope
+    assert table.step_context.item(state.row) == 2 * decode.tilt
     assert table.slope.item(other.row) == other.timing.prefill.slope != state.timing.prefill.slope
 
 

@@ -75,8 +75,12 @@ def test_every_policy_ranks_distinct_candidates(name: str, size: int, count: int
             assert choice.cached_tokens == (640.0 if choice.endpoint.name == "e0" else 0.0)
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_every_policy_spreads_equal_endpoints_fairly(name: str) -> None:
+UNFAIR = {"consistent_hash", "chwbl", "sglang_cache_aware"}
+"""By their own rules the same prompt goes to the same endpoint, or ties to the first one."""
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES.keys() - UNFAIR))
+def test_a_policy_spreads_equal_endpoints_fairly(name: str) -> None:
     policy, endpoints = make_policy(name), states(fleet_of(10))
     counts = Counter(first(policy, endpoints) for _ in range(1_000))
     assert set(counts) == {state.name for state in endpoints}
@@ -134,7 +138,10 @@ def test_predicted_time_is_the_documented_formula() -> None:
     ttft = 0.020 + (2_000 + 3_000) * slope
     assert choice.predicted_ttft == pytest.approx(ttft)
     price = 2.0 / 0.050
-    assert choice.score == pytest.approx(ttft + price * 5 * (3_000 * slope / 256 + 2 * b))
+    a, c = state.timing.decode.fixed, state.timing.decode.tilt
+    itl = a + b * 6 + c * (state.ledger.context_tokens + 4_000)
+    others = 5 * (3_000 * slope / 256 + b + c * 4_000)
+    assert choice.score == pytest.approx(ttft + price * (itl + others))
 
 
 def test_predicted_time_goes_where_the_prefix_is() -> None:
@@ -163,7 +170,8 @@ def test_predicted_time_returns_as_the_queue_drains() -> None:
 def test_predicted_time_prefers_the_faster_and_the_less_decoding_endpoint() -> None:
     endpoints = states(fleet_of(3))
     for _ in range(100):
-        endpoints[1].timing.observe_prefill(8_000, 0.5)
+        for state, seconds in zip(endpoints, (1.0, 0.5, 1.0), strict=True):
+            state.timing.observe_prefill(8_000, seconds)
     assert first(PredictedTime(), endpoints) == "e1"
     decode(endpoints[1], 200)
     assert first(PredictedTime(), endpoints) != "e1"
@@ -201,4 +209,4 @@ def test_a_reason_tells_the_numbers_of_its_time() -> None:
     assert choice.reason == "3 requests in flight"
     ahead = pick(PredictedTime(), endpoints, cached={"e0": 64.0})[0]
     endpoints[0].ledger.reserve("later", 5_000, 100, 0.0)
-    assert ahead.reason == "0.512 s: 0 tokens ahead, 64 cached, first token in 0.512 s"
+    assert ahead.reason == "1.118 s: 0 tokens ahead, 64 cached, first token in 0.512 s"
