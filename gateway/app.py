@@ -78,6 +78,8 @@ class Gateway:
                 fallbacks=settings.routing.fallbacks,
                 default_cache_tokens=settings.routing.default_cache_tokens,
                 max_requests_per_endpoint=settings.routing.max_requests_per_endpoint,
+                ttft_target=settings.routing.objective.ttft,
+                itl_target=settings.routing.objective.itl,
                 retries=RetrySettings(
                     share=settings.routing.retry_budget.fraction,
                     minimum_per_second=settings.routing.retry_budget.minimum_per_second,
@@ -191,6 +193,7 @@ class Gateway:
             settings=settings.proxy,
             log_request=self._access_log().write if settings.log.access else _log_nothing,
             now=_clock,
+            objectives=settings.routing.objectives,
             created=int(time.time()),
             cors=Cors(settings.cors),
         )

@@ -147,6 +147,13 @@ class BreakerSettings(Section, frozen=True):
     max_open_seconds: Seconds = 30.0
 
 
+class Objective(Section, frozen=True):
+    """How soon a first token and how soon each further one should come."""
+
+    ttft: Seconds = 2.0
+    itl: Seconds = 0.050
+
+
 class RoutingSettings(Section, frozen=True):
     """How endpoints are chosen."""
 
@@ -155,6 +162,8 @@ class RoutingSettings(Section, frozen=True):
     default_cache_tokens: Count = 500_000
     max_requests_per_endpoint: Count | None = None
     fallbacks: CountOrZero = 3
+    objective: Objective = Objective()
+    objectives: dict[Text, Objective] = {}
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     breaker: BreakerSettings = BreakerSettings()
 

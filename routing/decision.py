@@ -79,6 +79,8 @@ class Decision:
     """Its own uncached tokens, as expected when it was reserved."""
     prefill_tokens: float = 0.0
     """Uncached tokens ahead of the current attempt and its own, when it was reserved."""
+    prefill_context: float = 0.0
+    """The tokens that stand before each of these, summed up."""
     sent_at: float | None = None
     first_token_at: float | None = None
     finished_at: float | None = None
@@ -86,7 +88,7 @@ class Decision:
     """Sequences decoding on the endpoint when the first token came, this one included."""
     context_with: int = 0
     """Tokens of all contexts on the endpoint then."""
-    prefilled_before: int = 0
+    prefilled_before: float = 0.0
     """Prompt tokens that the endpoint had computed by then, ever."""
     views: list[ViewTokens] | None = None
     """For each of ``choices``, what each view said; None: only the approximate one had a say."""

@@ -96,13 +96,13 @@ class Fleet:
     # -- observations: what probes and the data plane tell ---------------------------------
 
     def observe_load(self, name: str, load: Load) -> None:
-        """A scrape. Requests that the ledger can't explain now are somebody else's."""
+        """A scrape. Requests that the ledger can't explain, now or lately, are somebody else's."""
         state = self._states.get(name)
         if state is None:
             return
         state.load = load
         waiting, running = load.waiting or 0.0, load.running or 0.0
-        foreign = max(waiting + running - state.ledger.requests, 0.0)
+        foreign = max(waiting + running - state.ledger.most_requests(), 0.0)
         state.foreign_waiting = min(waiting, foreign)
         state.foreign_running = foreign - state.foreign_waiting
         self.table.touch(state)

@@ -1,15 +1,15 @@
 """Learned time models: how long an endpoint takes, and how many tokens a text really has.
 
 A time is linear in what causes it: ``fixed + slope x amount + tilt x other``. Each model is
-learned online by recursive least squares with a forgetting factor, so that old states of the hardware
-fade (Haykin, Adaptive Filter Theory, ch. 10), on logarithms, since times are positive and wrong
-by factors: the error of one observation is ``ln(observed / predicted)``, linearised in the
-logarithms of the parameters (an extended Kalman filter without process noise). It is clamped to
+learned online by recursive least squares with a forgetting factor, so that old states of the
+hardware fade (Haykin, Adaptive Filter Theory, ch. 10), on logarithms, since times are positive
+and wrong by factors: the error of one observation is ``ln(observed / predicted)``, linearised in
+the logarithms of the parameters (an extended Kalman filter without process noise). It is clamped to
 +-1, which bounds what an outlier can do to a few percent once settled. What was never exercised
 stays at its prior.
 
 What one endpoint has not shown yet, its like have: endpoints of one pool (same hardware label)
-share a model, and each is believed to be like its pool until it has its own experience.
+share a model, and each has one factor of its own, believed to be 1 until it shows otherwise.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,12 @@ _UNSURE = 4.0  # variance of a parameter's logarithm before the first observatio
 _SURE = 1e-4
 _LEAST, _MOST = 0.01, 1000.0  # priors within which a parameter stays
 _SETTLED_GAIN = 0.1
+_PRIOR = 4.0  # observations that being like the pool is worth
+_FACTOR_GAIN = 0.05
+_DRAW = 0.05
+_TOLD_EACH = 64
+_LENGTH_GAIN = 0.01
+_MOST_APART = 2.5  # an endpoint is at most 12 times as fast or slow as its pool
 
 
 def _clamped_log_error(observed: float, predicted: float) -> float:
@@ -92,10 +98,6 @@ class LinearTime:
         self._p02 = _within((self._p02 - scale * g0 * g2) / _FORGET, self._p00, self._p22)
         self._p12 = _within((self._p12 - scale * g1 * g2) / _FORGET, self._p11, self._p22)
 
-    def scaled(self, factor: float) -> "LinearTime":
-        """A fresh model whose priors are ``factor`` times these parameters."""
-        return LinearTime(self.fixed * factor, self.slope * factor, self.tilt * factor)
-
 
 def _bounded(value: float, prior: float) -> float:
     return min(max(value, _LEAST * prior), _MOST * prior)
@@ -112,22 +114,23 @@ def _within(covariance: float, one: float, other: float) -> float:
     return min(max(covariance, -most), most)
 
 
-class ShrunkTime:
-    """One endpoint's `LinearTime`, drawn towards its pool's while it has little experience.
+class ScaledTime:
+    """One endpoint's times: its pool's `LinearTime`, times one factor of its own.
 
-    The parameters in force are the geometric mean of both, the endpoint's own weighing
-    ``seen / ALONE`` until it stands alone. The first own observation starts from where the pool
-    is by then.
+    What the hardware does with tokens is the same throughout a pool; how fast a single endpoint
+    is may differ (a throttled GPU, a noisy neighbour, an unlabelled other model of card). One
+    number is soon learned and can't go astray: the forgetting mean of the clamped logarithmic
+    errors, which starts as if ``_PRIOR`` observations had said that it is like its pool, and is
+    drawn back to that a little with each new one.
     """
 
-    ALONE = 32
-    """Observations after which an endpoint is known by itself."""
-
-    __slots__ = ("_own", "_pool", "fixed", "slope", "tilt")
+    __slots__ = ("_log_factor", "_pool", "fixed", "seen", "slope", "tilt")
 
     def __init__(self, pool: LinearTime) -> None:
         self._pool = pool
-        self._own: LinearTime | None = None
+        self._log_factor = 0.0
+        self.seen = 0
+        """Own observations so far."""
         self.fixed = pool.fixed
         """Seconds that don't depend on the amounts."""
         self.slope = pool.slope
@@ -136,14 +139,9 @@ class ShrunkTime:
         """Seconds for each unit of the other amount."""
 
     @property
-    def seen(self) -> int:
-        """Own observations so far."""
-        return 0 if self._own is None else self._own.seen
-
-    @property
-    def alone(self) -> bool:
-        """Whether the pool no longer matters."""
-        return self.seen >= self.ALONE
+    def factor(self) -> float:
+        """How much longer everything takes than in its pool."""
+        return exp(self._log_factor)
 
     def seconds(self, amount: float, other: float = 0.0) -> float:
         """The predicted time."""
@@ -151,74 +149,71 @@ class ShrunkTime:
 
     def observe(self, amount: float, other: float, seconds: float) -> None:
         """Learn, for the endpoint and for its pool."""
-        if self._own is None:
-            self._own = self._pool.scaled(1.0)
-        self._own.observe(amount, other, seconds)
-        self._pool.observe(amount, other, seconds)
-        self.blend()
+        if not seconds > 0.0 or amount < 0.0 or other < 0.0:
+            return
+        self.seen += 1
+        # The pool first: what all have in common must not end up in one endpoint's factor.
+        self._pool.observe(amount, other, seconds / self.factor)
+        self.follow()
+        error = _clamped_log_error(seconds, self.seconds(amount, other))
+        gain = max(_FACTOR_GAIN, 1.0 / (_PRIOR + self.seen))
+        self._log_factor += gain * (error - _DRAW * self._log_factor)
+        self._log_factor = min(max(self._log_factor, -_MOST_APART), _MOST_APART)
+        self.follow()
 
-    def blend(self) -> None:
+    def follow(self) -> None:
         """Bring the parameters up to what the pool has learned."""
-        own, pool = self._own, self._pool
-        if own is None:
-            self.fixed, self.slope, self.tilt = pool.fixed, pool.slope, pool.tilt
-            return
-        weight = min(own.seen / self.ALONE, 1.0)
-        if weight >= 1.0:
-            self.fixed, self.slope, self.tilt = own.fixed, own.slope, own.tilt
-            return
-        self.fixed = _mean(own.fixed, pool.fixed, weight)
-        self.slope = _mean(own.slope, pool.slope, weight)
-        self.tilt = _mean(own.tilt, pool.tilt, weight)
-
-
-def _mean(own: float, pool: float, weight: float) -> float:
-    return exp(weight * log(own) + (1.0 - weight) * log(pool))
+        pool, factor = self._pool, self.factor
+        self.fixed = pool.fixed * factor
+        self.slope = pool.slope * factor
+        self.tilt = pool.tilt * factor
 
 
 class PoolTiming:
-    """What endpoints of one kind have in common, and those of them that still depend on it.
+    """What endpoints of one kind have in common.
 
-    Priors: first token after 20 ms + 1/8,000 s for each token to compute + 13 us for each to
-    fetch from a lower tier (25 GB/s at 320 KB a token); next token after 15 ms + 0.1 ms for each
-    sequence + 10 ns for each KV token of the batch.
+    Priors: first token after 20 ms + 1/8,000 s for each token to compute + 1 ns for each token
+    that stands before one of these; next token after 15 ms + 0.1 ms for each sequence + 10 ns for
+    each KV token of the batch. ``fetch`` is not learned: 13 us for each token that comes from a
+    lower tier, 25 GB/s at 320 KB a token.
     """
 
-    __slots__ = ("_spread_at", "_young", "decode", "prefill")
+    __slots__ = ("_members", "_told_at", "decode", "fetch", "prefill")
 
     def __init__(self) -> None:
-        self.prefill = LinearTime(fixed=0.020, slope=1.0 / 8_000.0, tilt=13e-6)
+        self.prefill = LinearTime(fixed=0.020, slope=1.0 / 8_000.0, tilt=1e-9)
         self.decode = LinearTime(fixed=0.015, slope=0.0001, tilt=10e-9)
-        self._young: dict[Timing, None] = {}
-        self._spread_at = 0
+        self.fetch = 13e-6
+        self._members: dict[Timing, None] = {}
+        self._told_at = 0
 
     def join(self, timing: "Timing") -> None:
-        """Follow what the pool learns until it stands alone."""
-        self._young[timing] = None
+        """Follow what the pool learns."""
+        self._members[timing] = None
 
     def leave(self, timing: "Timing") -> None:
         """The endpoint is gone."""
-        self._young.pop(timing, None)
+        self._members.pop(timing, None)
 
     def learned(self) -> None:
-        """Tell those that depend on it: at each of the first observations, later at every 16th."""
+        """Tell the members: after each of the first observations, then after every so many.
+
+        As many as there are members: so an observation costs the same however large the pool.
+        """
         seen = self.prefill.seen + self.decode.seen
-        if seen > 32 and seen - self._spread_at < 16:
+        if seen > _TOLD_EACH and seen - self._told_at < len(self._members):
             return
-        self._spread_at = seen
-        for timing in list(self._young):
-            if timing.prefill.alone and timing.decode.alone:
-                del self._young[timing]
-            else:
-                timing.follow()
+        self._told_at = seen
+        for timing in self._members:
+            timing.follow()
 
 
 class Timing:
     """What one endpoint takes for prefill and decode, in seconds.
 
-    - first token: ``overhead + tokens / rate + fetched x seconds each``, where tokens are the
-      uncached prompt tokens ahead of a request plus its own, and fetched those of its own that
-      come from a lower tier of the cache;
+    - first token: ``overhead + tokens / rate + context x seconds each``, where tokens are the
+      uncached prompt tokens ahead of a request plus its own, and context the tokens that stand
+      before each of them, summed up: attention makes the later tokens of a prompt dearer;
     - next token: ``a + b x sequences decoding together + c x KV tokens they read``.
 
     ``on_change`` is called after each observation. ``pool`` is what its like have learned; a
@@ -229,9 +224,9 @@ class Timing:
 
     def __init__(self, pool: PoolTiming | None = None) -> None:
         self._pool = PoolTiming() if pool is None else pool
-        self.prefill = ShrunkTime(self._pool.prefill)
-        """Over uncached tokens, and fetched ones."""
-        self.decode = ShrunkTime(self._pool.decode)
+        self.prefill = ScaledTime(self._pool.prefill)
+        """Over uncached tokens, and the contexts they stand in."""
+        self.decode = ScaledTime(self._pool.decode)
         """Over sequences decoding together, and their KV tokens."""
         self.on_change: Callable[[], object] | None = None
         self._pool.join(self)
@@ -241,17 +236,22 @@ class Timing:
         """Learned prefill speed, tokens a second."""
         return 1.0 / self.prefill.slope
 
-    def prefill_seconds(self, tokens: float, fetched: float = 0.0) -> float:
+    @property
+    def fetch(self) -> float:
+        """Seconds for each token that is fetched from a lower tier of the cache."""
+        return self._pool.fetch
+
+    def prefill_seconds(self, tokens: float, context: float = 0.0) -> float:
         """Time to first token when ``tokens`` uncached tokens must be computed until then."""
-        return self.prefill.seconds(tokens, fetched)
+        return self.prefill.seconds(tokens, context)
 
     def inter_token_seconds(self, batch: float, kv_tokens: float = 0.0) -> float:
         """Time between two tokens of a sequence when ``batch`` sequences decode together."""
         return self.decode.seconds(batch, kv_tokens)
 
-    def observe_prefill(self, tokens: float, seconds: float, fetched: float = 0.0) -> None:
+    def observe_prefill(self, tokens: float, seconds: float, context: float = 0.0) -> None:
         """A first token came ``seconds`` after sending, with ``tokens`` ahead and own."""
-        self.prefill.observe(tokens, fetched, seconds)
+        self.prefill.observe(tokens, context, seconds)
         self._changed()
 
     def observe_decode(self, seconds: float, batch: float, kv_tokens: float = 0.0) -> None:
@@ -261,8 +261,8 @@ class Timing:
 
     def follow(self) -> None:
         """The pool has learned something."""
-        self.prefill.blend()
-        self.decode.blend()
+        self.prefill.follow()
+        self.decode.follow()
         if self.on_change is not None:
             self.on_change()
 
@@ -299,3 +299,19 @@ class TokenScale:
         gain = max(_SETTLED_GAIN, 1.0 / (1.0 + self._seen))
         error = _clamped_log_error(reported, nominal * self.scale)
         self.scale = min(max(self.scale * exp(gain * error), 0.05), 8.0)
+
+
+class OutputLength:
+    """Mean tokens of one model's answers, learned; it starts at what the router was told."""
+
+    __slots__ = ("_seen", "tokens")
+
+    def __init__(self, tokens: float) -> None:
+        self.tokens = tokens
+        self._seen = 0
+
+    def observe(self, tokens: int) -> None:
+        """An answer had so many tokens."""
+        self._seen += 1
+        gain = max(_LENGTH_GAIN, 1.0 / (_PRIOR + self._seen))
+        self.tokens += gain * (tokens - self.tokens)

@@ -17,6 +17,7 @@ class _Reservation:
     prefill_tokens: int
     output_tokens: int
     prompt_tokens: int
+    prefill_context: int
     prefilled_at: float  # from when on it counts as decoding, even if nothing was seen
     produced: int = 0
 
@@ -34,13 +35,16 @@ class Ledger:
 
     __slots__ = (
         "_decoding",
+        "_earlier_peak",
         "_oldest",
+        "_peak",
         "_prefilling",
         "context_tokens",
         "decoding",
         "oldest_since",
         "on_change",
         "output_tokens",
+        "prefill_context",
         "prefill_tokens",
         "requests",
     )
@@ -52,6 +56,8 @@ class Ledger:
         """Sequences that are producing tokens now."""
         self.prefill_tokens: int = 0
         """Uncached prompt tokens whose prefill is not known to be done."""
+        self.prefill_context: int = 0
+        """The tokens that stand before each of them, summed up: what their attention reads."""
         self.output_tokens: int = 0
         """Tokens still expected from all requests together, prefilling ones included."""
         self.context_tokens: int = 0
@@ -63,11 +69,27 @@ class Ledger:
         self.oldest_since = 0.0
         """Since when the oldest prefill has the engine for itself."""
         self.on_change: Callable[[], object] | None = None
+        self._peak = 0
+        self._earlier_peak = 0
+
+    def most_requests(self) -> int:
+        """The most requests in flight since the call before the last one.
+
+        What a scrape saw is a moment old: requests that it counted may have ended since.
+        """
+        most = max(self._peak, self._earlier_peak)
+        self._earlier_peak, self._peak = self._peak, self.requests
+        return most
 
     @property
     def oldest_tokens(self) -> int:
         """Tokens of the oldest prefill; 0 without one."""
         return 0 if self._oldest is None else self._oldest.prefill_tokens
+
+    @property
+    def oldest_context(self) -> int:
+        """``prefill_context`` of the oldest prefill; 0 without one."""
+        return 0 if self._oldest is None else self._oldest.prefill_context
 
     @property
     def unseen_until(self) -> float:
@@ -83,11 +105,13 @@ class Ledger:
         *,
         prefilled_at: float = inf,
         prompt_tokens: int = 0,
+        prefill_context: int = 0,
     ) -> None:
         """Add a request: its uncached prompt tokens and the output tokens expected of it.
 
         ``prefilled_at``: the predicted time of its first token, when none will be seen.
-        ``prompt_tokens``: its whole prompt, cached tokens included.
+        ``prompt_tokens``: its whole prompt, cached tokens included. ``prefill_context``: for
+        each uncached token the tokens before it, summed up.
         """
         if key in self._prefilling or key in self._decoding:
             return
@@ -96,12 +120,16 @@ class Ledger:
                 f"a reservation can't be negative: {prefill_tokens} prefill tokens, "
                 f"{output_tokens} output tokens, {prompt_tokens} prompt tokens"
             )
-        reservation = _Reservation(prefill_tokens, output_tokens, prompt_tokens, prefilled_at)
+        reservation = _Reservation(
+            prefill_tokens, output_tokens, prompt_tokens, prefill_context, prefilled_at
+        )
         if self._oldest is None:
             self._oldest, self.oldest_since = reservation, now
         self._prefilling[key] = reservation
         self.requests += 1
+        self._peak = max(self._peak, self.requests)
         self.prefill_tokens += prefill_tokens
+        self.prefill_context += prefill_context
         self.output_tokens += output_tokens
         self.context_tokens += prompt_tokens
         if self.on_change is not None:
@@ -145,28 +173,32 @@ class Ledger:
         while (oldest := self._oldest) is not None and oldest.prefilled_at <= now:
             self.prefilled(next(iter(self._prefilling)), oldest.prefilled_at)
 
-    def queued_prefill_tokens(self, now: float, rate: float) -> float:
-        """Prefill tokens still ahead of a newcomer.
+    def queued_prefill(self, now: float, slope: float, tilt: float = 0.0) -> tuple[float, float]:
+        """Prefill still ahead of a newcomer: tokens, and the tokens before each of them.
 
-        The ledger can't see inside a prefill, so the oldest one is credited with the time it
-        had the engine for itself x ``rate`` (tokens a second), at most its own size. The
-        ledger is brought up to ``now`` first (`advance`).
+        The ledger can't see inside a prefill, so of the oldest one the share is done that the
+        time it had the engine for itself is of its own time: ``slope`` seconds a token and
+        ``tilt`` for each token before it. The ledger is brought up to ``now`` first (`advance`).
         """
         self.advance(now)
         oldest = self._oldest
         if oldest is None:
-            return 0.0
-        done = (now - self.oldest_since) * rate
-        if done <= 0.0:
-            return self.prefill_tokens
-        size = oldest.prefill_tokens
-        return self.prefill_tokens - (done if done < size else size)
+            return 0.0, 0.0
+        tokens, context = oldest.prefill_tokens, oldest.prefill_context
+        took, takes = now - self.oldest_since, tokens * slope + context * tilt
+        share = 1.0 if takes <= 0.0 or took >= takes else max(took / takes, 0.0)
+        return self.prefill_tokens - share * tokens, self.prefill_context - share * context
+
+    def queued_prefill_tokens(self, now: float, rate: float) -> float:
+        """The tokens of `queued_prefill` at ``rate`` tokens a second, wherever they stand."""
+        return self.queued_prefill(now, 1.0 / rate)[0]
 
     def _end_prefill(self, key: Hashable, now: float) -> _Reservation | None:
         reservation = self._prefilling.pop(key, None)
         if reservation is None:
             return None
         self.prefill_tokens -= reservation.prefill_tokens
+        self.prefill_context -= reservation.prefill_context
         if reservation is self._oldest:
             self._oldest = next(iter(self._prefilling.values()), None)
             self.oldest_since = max(now, self.oldest_since)

@@ -13,7 +13,7 @@ time ``now`` a prompt without tokens would see its first token in
 
     max(free_at - now, behind)
 
-seconds: the overhead plus `Ledger.queued_prefill_tokens` over the learned rate.
+seconds: the overhead plus the learned time of `Ledger.queued_prefill`.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ Rows: TypeAlias = NDArray[np.intp]
 """Rows of the table, or places in a group."""
 
 _FIRST_ROWS = 64
-_COLUMNS = 14
+_COLUMNS = 16
 
 
 class LoadTable:
@@ -49,10 +49,14 @@ class LoadTable:
     """The least it would have to wait, however late the oldest prefill is: seconds."""
     slope: Column
     """Seconds for each uncached prompt token."""
+    tilt: Column
+    """Seconds for each token that stands before an uncached one."""
     step_slope: Column
     """Seconds that each decoding sequence adds to a token."""
     decoding_slope: Column
     """``slope`` times our sequences that decode there."""
+    decoding_tilt: Column
+    """``tilt`` times our sequences that decode there."""
     step_tilt: Column
     """Seconds that each KV token adds to a token."""
     step_seconds: Column
@@ -142,24 +146,27 @@ class LoadTable:
     def _write(self, state: EndpointState) -> None:
         ledger, prefill = state.ledger, state.timing.prefill
         slope, fixed, decode = prefill.slope, prefill.fixed, state.timing.decode
-        step, tilt = decode.slope, decode.tilt
+        step, step_tilt, tilt = decode.slope, decode.tilt, prefill.tilt
         tokens, decoding = ledger.prefill_tokens, ledger.decoding
         waiting, running = state.foreign_waiting, state.foreign_running
         if waiting or running:
             self._foreign.add(state.row)
         else:
             self._foreign.discard(state.row)
+        whole = tokens * slope + ledger.prefill_context * tilt
         unseen_until = ledger.unseen_until
         self._soonest = min(self._soonest, unseen_until)
         self._cells[:, state.row] = (
-            ledger.oldest_since + tokens * slope + fixed,
-            (tokens - ledger.oldest_tokens) * slope + fixed,
+            ledger.oldest_since + whole + fixed,
+            whole - (ledger.oldest_tokens * slope + ledger.oldest_context * tilt) + fixed,
             slope,
+            tilt,
             step,
             decoding * slope,
-            tilt,
-            decode.fixed + (1 + 2 * decoding) * step + tilt * ledger.context_tokens,
-            (1 + decoding) * tilt,
+            decoding * tilt,
+            step_tilt,
+            decode.fixed + (1 + 2 * decoding) * step + step_tilt * ledger.context_tokens,
+            (1 + decoding) * step_tilt,
             state.trust.share,
             ledger.requests + waiting + running,
             waiting,
@@ -177,8 +184,10 @@ class LoadTable:
             self.free_at,
             self.behind,
             self.slope,
+            self.tilt,
             self.step_slope,
             self.decoding_slope,
+            self.decoding_tilt,
             self.step_tilt,
             self.step_seconds,
             self.step_context,

@@ -25,7 +25,7 @@ from math import inf
 from routing.decision import Decision, FailedAttempt, Phase, Rejection, RejectionKind
 from routing.endpoint import Endpoint, EndpointState
 from routing.fleet import Fleet
-from routing.latency import TokenScale
+from routing.latency import OutputLength, TokenScale
 from routing.loads import Group
 from routing.policies.policy import Policy, Slate
 from routing.prefix.index import PrefixIndex
@@ -36,6 +36,7 @@ from routing.retries import RetryBudget, RetrySettings
 
 _RESIDENCY_BYTES = 256 << 20
 _TRUSTED = 0.9  # trust in an endpoint's cache from which a first token teaches at once
+_FEWEST_TOKENS = 8  # of an answer that says something about the time between tokens
 _MOST_STALLED = 0.8  # share of a decoding time that others' prefills can explain
 _SWEEP_NODES = 8  # nodes of dropped views given back with each request: a few microseconds
 
@@ -53,7 +54,11 @@ class RouterSettings:
     receipts: int = 256
     """Decisions kept for looking at."""
     expected_output_tokens: int = 256
-    """Output assumed of a request, unless its own limit is lower."""
+    """Output assumed of a model's requests at first, unless their own limit is lower."""
+    ttft_target: float = 2.0
+    """Seconds in which a first token should come, unless the request says otherwise."""
+    itl_target: float = 0.050
+    """Seconds in which each further token should come, unless the request says otherwise."""
     retry_after: float = 1.0
     """Seconds after which a rejected client is asked to come again."""
     retries: RetrySettings = field(default_factory=RetrySettings)
@@ -84,6 +89,7 @@ class Router:
         self.retries = RetryBudget(settings.retries)
         """How much may be retried, and how much was."""
         self._scales: dict[str, TokenScale] = {}
+        self._outputs: dict[str, OutputLength] = {}
 
     # -- deciding --------------------------------------------------------------------------
 
@@ -169,7 +175,7 @@ class Router:
         state.ledger.prefilled(decision, now)
         decision.decoding_with = state.ledger.decoding
         state.prefilled_tokens += decision.own_tokens
-        decision.prefilled_before = state.prefilled_tokens
+        decision.prefilled_before = _computed(state, now)
         decision.context_with = state.ledger.context_tokens
         # The first byte of an unstreamed answer comes after its last token: no prefill time.
         # And when caches are not what they seem, how much was computed shows only at the end.
@@ -204,6 +210,12 @@ class Router:
         if prompt_tokens is not None and request.model is not None and not request.exact_tokens:
             scale = self._scales.setdefault(request.model, TokenScale())
             scale.observe(request.prompt_tokens, prompt_tokens)
+        if completion_tokens is not None and request.model is not None and request.chains:
+            output = self._outputs.get(request.model)
+            if output is None:
+                output = OutputLength(float(self.settings.expected_output_tokens))
+                self._outputs[request.model] = output
+            output.observe(completion_tokens)
         if self._belongs(state):
             self.fleet.observe_success(state.name, decision, now)
 
@@ -291,12 +303,16 @@ class Router:
             block_tokens=request.block_tokens * scale,
             prompt_tokens=request.prompt_tokens * scale,
             output_tokens=self._expected_output(request),
+            ttft_target=_given(request.ttft_target, self.settings.ttft_target),
+            itl_target=_given(request.itl_target, self.settings.itl_target),
         )
 
     def _expected_output(self, request: Request) -> int:
         if not request.chains:  # nothing is generated without a KV cache
             return 0
         expected = self.settings.expected_output_tokens
+        if request.model in self._outputs:
+            expected = round(self._outputs[request.model].tokens)
         if request.max_output_tokens is None:
             return expected
         return max(min(request.max_output_tokens, expected), 0)
@@ -304,18 +320,26 @@ class Router:
     def _reserve(self, decision: Decision, now: float) -> None:
         state = decision.endpoint
         self.fleet.sending(state, decision)
-        own = max(round(decision.prompt_tokens - decision.predicted_cached_tokens), 0)
-        ahead = state.ledger.queued_prefill_tokens(now, state.timing.prefill_rate)
+        prompt, cached = decision.prompt_tokens, decision.predicted_cached_tokens
+        own = max(round(prompt - cached), 0)
+        context = max(round((prompt * prompt - cached * cached) / 2.0), 0)
+        timing = state.timing
+        prefill = timing.prefill
+        ahead, before = state.ledger.queued_prefill(now, prefill.slope, prefill.tilt)
         decision.own_tokens = own
         decision.prefill_tokens = ahead + own
-        unseen = now + state.timing.prefill_seconds(ahead + own)
+        decision.prefill_context = before + context
+        unseen = inf
+        if not decision.request.streamed:
+            unseen = now + timing.prefill_seconds(ahead + own, before + context)
         state.ledger.reserve(
             decision,
             own,
             decision.output_tokens,
             now,
-            prefilled_at=inf if decision.request.streamed else unseen,
-            prompt_tokens=round(decision.prompt_tokens),
+            prefilled_at=unseen,
+            prompt_tokens=round(prompt),
+            prefill_context=context,
         )
 
     def _end(self, decision: Decision, now: float) -> None:
@@ -342,7 +366,9 @@ class Router:
         """Learn a time to first token; ``surprise``: own tokens computed beyond those expected."""
         if decision.sent_at is not None:
             tokens = max(decision.prefill_tokens + surprise, 0.0)
-            decision.endpoint.timing.observe_prefill(tokens, first_token_at - decision.sent_at)
+            decision.endpoint.timing.observe_prefill(
+                tokens, first_token_at - decision.sent_at, decision.prefill_context
+            )
 
     @staticmethod
     def _learn_times(decision: Decision, now: float, completion_tokens: int | None) -> None:
@@ -352,23 +378,37 @@ class Router:
         prefills that ran in between are not the decoding's fault. An unstreamed answer shows
         only how long it took: both parts are taken to be off by the same factor.
         """
-        if decision.sent_at is None or completion_tokens is None or completion_tokens < 2:
+        if decision.sent_at is None or completion_tokens is None:
+            return
+        if completion_tokens < _FEWEST_TOKENS:
             return
         state, steps = decision.endpoint, completion_tokens - 1
         timing, batch = state.timing, state.ledger.decoding
         context = state.ledger.context_tokens
         if not decision.request.streamed:
-            prefill = timing.prefill_seconds(decision.prefill_tokens)
+            tokens, before = decision.prefill_tokens, decision.prefill_context
+            prefill = timing.prefill_seconds(tokens, before)
             step = timing.inter_token_seconds(batch, context)
             factor = (now - decision.sent_at) / (prefill + steps * step)
-            timing.observe_prefill(decision.prefill_tokens, prefill * factor)
+            timing.observe_prefill(tokens, prefill * factor, before)
             timing.observe_decode(step * factor, batch, context)
         elif decision.first_token_at is not None:
             whole = now - decision.first_token_at
-            others = state.prefilled_tokens - decision.prefilled_before
+            others = max(_computed(state, now) - decision.prefilled_before, 0.0)
             stalled = min(others * timing.prefill.slope, _MOST_STALLED * whole)
             timing.observe_decode(
                 (whole - stalled) / steps,
                 (decision.decoding_with + batch) / 2.0,
                 (decision.context_with + context) / 2.0,
             )
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _computed(state: EndpointState, now: float) -> float:
+    """Prompt tokens of ours that the endpoint has computed so far, part of the oldest prefill's."""
+    ledger = state.ledger
+    oldest = (now - ledger.oldest_since) * state.timing.prefill_rate
+    return state.prefilled_tokens + min(max(oldest, 0.0), float(ledger.oldest_tokens))

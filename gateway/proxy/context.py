@@ -2,13 +2,13 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
-from gateway.settings import ProxySettings
+from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
 from routing.router import Router
 
@@ -22,6 +22,7 @@ class ProxyContext:
     telemetry: Telemetry
     settings: ProxySettings
     log_request: Callable[[RequestRecord], None]
+    objectives: Mapping[str, Objective] = field(default_factory=dict)
     created: int = 0  # Unix time in seconds at which the gateway started
     cors: Cors = field(default_factory=Cors)
     draining: bool = False

@@ -25,6 +25,7 @@ from gateway.proxy.heads import (
     matchable_path,
     own_response,
 )
+from gateway.proxy.objectives import targets_of
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
 from routing.decision import Decision, Rejection, RejectionKind
@@ -134,6 +135,7 @@ class Exchange:
         record = self._record
         record.model = call.model or ""
         record.streamed = call.streamed
+        targets = targets_of(self._head, self._context.objectives)
         request = Request(
             id=record.request_id,
             model=call.model,
@@ -143,6 +145,8 @@ class Exchange:
             max_output_tokens=call.max_output_tokens,
             streamed=call.streamed,
             priority=call.priority,
+            ttft_target=targets.ttft,
+            itl_target=targets.itl,
         )
         began = perf_counter()
         decision = self._context.router.route(request, self._context.now())

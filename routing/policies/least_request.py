@@ -1,8 +1,8 @@
 """The endpoint with the fewest requests."""
 
-import numpy as np
-
 from typing import ClassVar
+
+import numpy as np
 
 from routing.loads import lowest
 from routing.policies.policy import Choice, Slate

@@ -28,6 +28,10 @@ class Slate:
     """Tokens of all prompts of the request together."""
     output_tokens: int
     """Tokens the request is expected to produce."""
+    ttft_target: float = 2.0
+    """Seconds in which the request's first token should come."""
+    itl_target: float = 0.050
+    """Seconds in which each further token should come."""
 
     @property
     def endpoints(self) -> Sequence[EndpointState]:

@@ -1,7 +1,6 @@
 """The better of two endpoints drawn at random."""
 
 from random import Random
-
 from typing import ClassVar
 
 from routing.endpoint import EndpointState

@@ -31,36 +31,41 @@ _Scored: TypeAlias = tuple[float, int, float, float, float, EndpointState]
 class PredictedTime:
     """Seconds until the first token, plus the seconds that the choice costs everybody decoding.
 
-        ttft  = overhead + (queued + own) / rate + fetched x fetch
+        work  = own / rate + tilt x (prompt^2 - cached^2) / 2
+        ttft  = overhead + queued + work + fetched x fetch
         itl   = a + b x (D + 1) + c x (KV + prompt)
-        stall = own / rate / length
-        price = ttft_target / itl_target
-        score = ttft + burn x own / rate + price x (itl + D x (stall + b + c x prompt))
+        price = pace_share x ttft_target / itl_target
+        score = ttft + burn x work + price x (itl + D x (work / length + b + c x prompt))
 
-    - queued: uncached prefill tokens ahead of us in the endpoint's ledger, the oldest prefill
-      decayed at the learned rate, plus ``foreign_prompt_tokens`` for each request that a fresh
-      scrape saw waiting beyond our own;
+    - queued: seconds of uncached prefill ahead of us in the endpoint's ledger, the oldest one
+      less the time that it had the engine for itself, plus those of ``foreign_prompt_tokens`` for
+      each request that a fresh scrape saw waiting beyond our own;
     - own: our prompt tokens that the endpoint's cache does not hold, as far as its view is to be
       trusted, less what it fetches from a lower tier where that is faster than computing it;
-    - overhead (s), rate (tokens/s), fetch (s/token), a (s), b (s per token and decoding sequence),
-      c (s per token and KV token read): learned there;
+    - overhead (s), rate (tokens/s), tilt (s for each token before an uncached one, whose attention
+      reads it: summed over our own tokens that is the half difference of squares), a (s), b (s per
+      token and decoding sequence), c (s per token and KV token read): learned there; fetch
+      (s/token): given;
     - D: sequences decoding there (the ledger's, plus foreign ones of a fresh scrape); KV: the
       tokens of their contexts; length: output tokens expected of a request.
 
     Why: ``itl`` is what our own tokens will take there. Our prefill stalls each of the D others
-    for own / rate seconds, which is ``stall`` more for each of its tokens, and then each of their
-    tokens comes b + c x prompt later. A second of token time weighs as much as ``price`` seconds
-    of waiting, because a request that misses either target has missed; the targets are the
-    request's own where it has any. Prefill that another endpoint's cache would have saved is
-    burnt for everybody who comes next: ``burn``.
+    for work seconds, spread over its tokens, and then each of these comes b + c x prompt later.
+    A second of token time weighs as much as ``price`` seconds of waiting: were both equally near
+    to their targets, a request that misses either has missed, and the price would be the ratio
+    of the targets. It is a share of that, since the loads of all sequences there are summed up,
+    of which most are far from their target; the targets are the request's own where it has any.
+    Prefill that another endpoint's cache would have saved is burnt for everybody who comes next:
+    ``burn``.
 
     Load and cache live in one unit, so there is no weight between them to tune, and a hot
     prefix spreads by itself as soon as waiting costs more than computing it elsewhere.
 
-    Parameters: ttft_target (s, 2.0) and itl_target (s, 0.050), the objectives whose ratio is
-    the price; burn (share, 0.0); foreign_prompt_tokens (tokens, 1,000), what an unknown
-    waiting request has to compute. Among scores within 2 % of the best's ttft the one with more cached tokens wins,
-    then a rotation.
+    The targets come with the slate: of the request, or of the router (2 s and 50 ms). Parameters:
+    pace_share (0.25, by a sweep over 0.25 to 1 on recorded conversations: more buys goodput with
+    p90 of the first token, 2.70 to 2.89 s where the loads are heaviest); burn (share, 0.0);
+    foreign_prompt_tokens (tokens, 1,000), what an unknown waiting request has to compute. Among
+    scores within 2 % of the best's ttft the one with more cached tokens wins, then a rotation.
 
     A large fleet is not scored one by one. Seen from a request, an endpoint's score is
     ``base + own x per_token``, and both come for all endpoints in one sweep over the fleet's
@@ -77,13 +82,11 @@ class PredictedTime:
 
     def __init__(
         self,
-        ttft_target: float = 2.0,
-        itl_target: float = 0.050,
+        pace_share: float = 0.25,
         burn: float = 0.0,
         foreign_prompt_tokens: float = 1_000.0,
     ) -> None:
-        self._ttft_target = ttft_target
-        self._itl_target = itl_target
+        self._pace_share = pace_share
         self._burn = burn
         self._foreign_prompt_tokens = foreign_prompt_tokens
         self._turn = 0
@@ -95,7 +98,7 @@ class PredictedTime:
         start = self._turn % size
         self._turn += 1
         width = max(count, _WIDTH)
-        price = self._price(request)
+        price = self._pace_share * slate.ttft_target / slate.itl_target
         places: Iterable[int] = range(size)
         held = slate.held
         if size > SCORE_ALL and len(held.wide) <= _WIDE_TABLES and held.fetch is None:
@@ -114,13 +117,6 @@ class PredictedTime:
             for score, _, ttft, cached, queued, state in best[:count]
         ]
 
-    def _price(self, request: Request) -> float:
-        """Seconds of waiting that a second more for each token is worth."""
-        ttft, itl = request.ttft_target, request.itl_target
-        return (self._ttft_target if ttft is None else ttft) / (
-            self._itl_target if itl is None else itl
-        )
-
     def _score(
         self,
         slate: Slate,
@@ -134,40 +130,42 @@ class PredictedTime:
         endpoints, prompt = slate.endpoints, slate.prompt_tokens
         size = len(endpoints)
         few, many, fetch = slate.held.few, bool(slate.held.wide), slate.held.fetch
-        burn = 1.0 + self._burn
+        burn = self._burn
         per_token = 1.0 / max(slate.output_tokens, 1.0)
         best: list[_Scored] = []
         worst = float("inf")
         for place in places:
             state = endpoints[(start + place) % size]
             ledger, prefill = state.ledger, state.timing.prefill
-            slope = prefill.slope
+            slope, tilt = prefill.slope, prefill.tilt
             blocks = few.get(state.name)
             if blocks is None and many:
                 blocks = slate.held.blocks(state.name)
             cached = slate.tokens(blocks) * state.trust.share if blocks else 0.0
-            own = prompt - cached
-            fetching = 0.0
-            if fetch is not None and prefill.tilt < slope and state.name in fetch:
+            wait = prefill.fixed
+            if fetch is not None and state.timing.fetch < slope and state.name in fetch:
                 reachable = slate.tokens((blocks or 0.0) + fetch[state.name]) * state.trust.share
-                fetching = (reachable - cached) * prefill.tilt
-                own = prompt - reachable
+                wait += (reachable - cached) * state.timing.fetch
                 cached = reachable
-            queued = (
-                ledger.queued_prefill_tokens(now, 1.0 / slope) if ledger.prefill_tokens else 0.0
-            )
+            queued = 0.0
+            if ledger.prefill_tokens:
+                queued, context = ledger.queued_prefill(now, slope, tilt)
+                wait += queued * slope + context * tilt
             decoding = float(ledger.decoding)
             if state.foreign_waiting or state.foreign_running:
                 waiting, running = self._foreign(state, now)
                 queued += waiting
+                wait += waiting * slope
                 decoding += running
-            ttft = prefill.fixed + (queued + own) * slope + fetching
+            work = (prompt - cached) * slope + 0.5 * tilt * (prompt * prompt - cached * cached)
+            ttft = wait + work
             step = state.timing.decode
-            itl = step.fixed + step.slope + step.tilt * (ledger.context_tokens + prompt)
+            itl = step.fixed + step.slope * (decoding + 1.0)
+            itl += step.tilt * (ledger.context_tokens + prompt)
             if decoding:
-                delay = own * slope * per_token + 2.0 * step.slope + step.tilt * prompt
+                delay = work * per_token + step.slope + step.tilt * prompt
                 itl += decoding * delay
-            score = ttft + (burn - 1.0) * own * slope + price * itl
+            score = ttft + burn * work + price * itl
             if score < worst:
                 insort(best, (score, place, ttft, cached, queued, state))
                 if len(best) > width:
@@ -185,24 +183,25 @@ class PredictedTime:
         self, slate: Slate, now: float, start: int, count: int, price: float
     ) -> list[int]:
         """Places of the ``count`` lowest scores, and of near ties among the ``_WIDTH`` lowest."""
-        group, held, prompt = slate.group, slate.held, slate.prompt_tokens
+        group, held = slate.group, slate.held
         size, width = len(group.endpoints), max(count, _WIDTH)
-        base, per_token, trusted = self._terms(slate, now, start, price)
+        base, per_token, per_square = self._terms(slate, now, start, price)
         contenders: dict[int, float] = {}  # place -> score, at most too high
         places = group.places
         for name, blocks in held.few.items():
             index = places.get(name)
             if index is not None:
                 place = (index - start) % size
-                saved = slate.tokens(blocks) * trusted.item(place)
-                contenders[place] = base.item(place) + prompt * per_token.item(place) - saved
+                cached = slate.tokens(blocks)
+                saved = cached * per_token.item(place) + cached * cached * per_square.item(place)
+                contenders[place] = base.item(place) - saved
         # Longest first: where an endpoint is found first its score is the lowest. And as
         # scores only rise from one to the next, who has no chance in one has none later.
         chances: list[int] | None = None  # None: everybody has
         for shared, holders in [*held.wide, (0, None)]:
             cached = slate.tokens(shared)
             if chances is None:
-                scores = base + prompt * per_token - cached * trusted
+                scores = base - cached * per_token - (cached * cached) * per_square
                 chances = _below(scores, _limit(contenders, width), 2 * width)
             if chances is not None:
                 found = chances
@@ -214,8 +213,9 @@ class PredictedTime:
                 found = _lowest_holders(scores, held, holders, group.names, start, width)
             for place in found:
                 if place not in contenders:
-                    saved = cached * trusted.item(place)
-                    contenders[place] = base.item(place) + prompt * per_token.item(place) - saved
+                    saved = cached * per_token.item(place)
+                    saved += cached * cached * per_square.item(place)
+                    contenders[place] = base.item(place) - saved
         ranked = sorted(contenders, key=contenders.__getitem__)[:width]
         tie = contenders[ranked[0]] * (1.0 + 1.01 * NEAR_TIE)  # rounding must not cut one off
         return [
@@ -225,29 +225,32 @@ class PredictedTime:
     def _terms(
         self, slate: Slate, now: float, start: int, price: float
     ) -> tuple[Column, Column, Column]:
-        """Seconds without tokens, for each token to compute, and for each one believed cached.
+        """Scores with nothing cached, and what is saved for each cached token and each squared.
 
-        Of all endpoints, by place in the rotation; the last is what it saves, discounted by
-        trust.
+        Of all endpoints, by place in the rotation; savings are discounted by trust.
         """
         table = slate.group.table
         table.refresh(now)
-        length = max(slate.output_tokens, 1.0)
+        prompt, per_length = slate.prompt_tokens, price / max(slate.output_tokens, 1.0)
         base = table.wait_seconds(now)
         base += price * table.step_seconds
-        base += (price * slate.prompt_tokens) * table.step_context
-        per_token = (price / length) * table.decoding_slope
-        per_token += (1.0 + self._burn) * table.slope
+        base += (price * prompt) * table.step_context
+        per_token = per_length * table.decoding_slope + (1.0 + self._burn) * table.slope
+        per_square = per_length * table.decoding_tilt + (1.0 + self._burn) * table.tilt
         if table.any_foreign:
             fresh = table.scraped_at >= now - SCRAPE_FRESH_SECONDS
             waiting = self._foreign_prompt_tokens * table.foreign_waiting * fresh
-            running = price * table.foreign_running * fresh
-            base += waiting * table.slope + 2.0 * running * table.step_slope
-            base += slate.prompt_tokens * running * table.step_tilt
-            per_token += running / length * table.slope
+            running = table.foreign_running * fresh
+            base += waiting * table.slope + (2.0 * price) * running * table.step_slope
+            base += (price * prompt) * running * table.step_tilt
+            per_token += per_length * running * table.slope
+            per_square += per_length * running * table.tilt
+        per_square *= 0.5
+        base += prompt * per_token + (prompt * prompt) * per_square
+        per_token *= table.trust
+        per_square *= table.trust * table.trust
         rows = slate.group.rows(start)
-        by_place = per_token[rows]
-        return base[rows], by_place, by_place * table.trust[rows]
+        return base[rows], per_token[rows], per_square[rows]
 
 
 def _lowest_holders(

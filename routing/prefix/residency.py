@@ -82,6 +82,7 @@ class Residency:
     engine's own name of it, say); it is charged to the same budget. A store that would
     exceed the budget keeps the blocks that still fit and marks the endpoint as incomplete:
     nothing that is known is thrown out for it, since what a cache still holds stays useful.
+    (An endpoint itself is never refused: with a full view, each further one adds `SLOT_BYTES`.)
     """
 
     def __init__(self, byte_budget: int, feeder_bytes: int = 0) -> None:
@@ -228,6 +229,10 @@ class Residency:
             del held[block]
             self._leave(table, block, slot.bit)
 
+    def follow(self, endpoint: str) -> None:
+        """The endpoint reports its cache, even if it holds nothing yet."""
+        self._reporting(endpoint)
+
     def cleared(self, endpoint: str) -> None:
         """The endpoint holds nothing any more; what it reports from now on is complete."""
         slot = self._slots.get(endpoint)
@@ -280,6 +285,8 @@ class Residency:
                 self._bits.append(1 << index)
                 self._names.append(endpoint)
             slot = self._slots[endpoint] = _Slot(index, self._bits[index])
+            while self._retired and self.bytes_used > self.byte_budget:
+                self.sweep(_SWEEP_AHEAD)
         return slot
 
     def _retire(self, endpoint: str, slot: _Slot) -> None:

@@ -21,7 +21,7 @@ from routing.prefix.index import PrefixIndex
 from routing.request import Chain, Request
 from routing.router import Router, RouterSettings
 
-PRICE = 2.0 / 0.050
+PRICE = 0.25 * 2.0 / 0.050
 RANKED = 8
 
 
@@ -94,7 +94,7 @@ class LargeFleet:
                     decision = self.live.pop(random.randrange(len(self.live)))
                     router.first_token(decision, self.now)
                     if random.random() < 0.7:
-                        router.finished(decision, self.now + 0.1, completion_tokens=20)
+                        router.finished(decision, self.now + 0.1, completion_tokens=256)
 
     def request(self) -> Request:
         chain = self.random.choice(self.prefixes) + self.blocks(self.random.randint(0, 9))
@@ -115,18 +115,17 @@ class LargeFleet:
 
 def seconds(state: EndpointState, now: float, prompt: float, cached: float) -> float:
     """The score of predicted_time, by its docstring."""
-    slope, rate = state.timing.prefill.slope, state.timing.prefill_rate
-    queued = state.ledger.queued_prefill_tokens(now, rate)
+    prefill, step = state.timing.prefill, state.timing.decode
+    tokens, context = state.ledger.queued_prefill(now, prefill.slope, prefill.tilt)
     decoding: float = state.ledger.decoding
     if state.load is not None and state.load.age(now) <= SCRAPE_FRESH_SECONDS:
-        queued += 1_000.0 * state.foreign_waiting
+        tokens += 1_000.0 * state.foreign_waiting
         decoding += state.foreign_running
-    own = prompt - cached
-    ttft = state.timing.prefill.fixed + (queued + own) * slope
-    step = state.timing.decode
-    itl = step.fixed + step.slope + step.tilt * (state.ledger.context_tokens + prompt)
-    stalled = own * slope / 256 + 2 * step.slope + step.tilt * prompt
-    return ttft + PRICE * (itl + decoding * stalled)
+    work = (prompt - cached) * prefill.slope + prefill.tilt * (prompt**2 - cached**2) / 2
+    ttft = prefill.fixed + tokens * prefill.slope + context * prefill.tilt + work
+    itl = step.fixed + step.slope * (decoding + 1)
+    itl += step.tilt * (state.ledger.context_tokens + prompt)
+    return ttft + PRICE * (itl + decoding * (work / 256 + step.slope + step.tilt * prompt))
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(SCORE_ALL + 20, 150))

@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from routing.latency import Timing, TokenScale
+from routing.latency import PoolTiming, Timing, TokenScale
 
 
 def test_the_prior_is_20_ms_and_8000_tokens_a_second() -> None:
@@ -69,3 +69,55 @@ def test_short_prompts_do_not_teach_the_token_scale() -> None:
     scale.observe(3, 40)  # mostly chat template
     scale.observe(1_000, 0)
     assert scale.scale == 1.0
+
+
+def test_an_untried_endpoint_is_like_its_pool() -> None:
+    pool = PoolTiming()
+    tried, untried = Timing(pool), Timing(pool)
+    for _ in range(200):
+        tried.observe_prefill(4_000, 2.0)
+        tried.observe_decode(0.060, 10, 40_000)
+    assert untried.prefill_seconds(4_000) == pytest.approx(2.0, rel=0.2)
+    assert untried.inter_token_seconds(10, 40_000) == pytest.approx(0.060, rel=0.2)
+
+
+def test_own_experience_wins_over_the_pool() -> None:
+    pool = PoolTiming()
+    fast, slow = [Timing(pool) for _ in range(4)], Timing(pool)
+    for _ in range(100):
+        for timing in fast:
+            timing.observe_prefill(4_000, 0.5)
+        slow.observe_prefill(4_000, 2.0)
+    assert slow.prefill_seconds(4_000) == pytest.approx(2.0, rel=0.1)
+    assert fast[0].prefill_seconds(4_000) == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_few_own_observations_weigh_a_little() -> None:
+    pool = PoolTiming()
+    old, new = Timing(pool), Timing(pool)
+    for _ in range(100):
+        old.observe_prefill(4_000, 0.5)
+    new.observe_prefill(4_000, 2.0)
+    assert 0.4 < new.prefill_seconds(4_000) < 0.8
+
+
+def test_those_that_follow_are_told() -> None:
+    pool, told = PoolTiming(), []
+    tried, untried = Timing(pool), Timing(pool)
+    untried.on_change = lambda: told.append(untried.prefill_rate)
+    tried.observe_prefill(4_000, 2.0)
+    untried.leave_pool()
+    tried.observe_prefill(4_000, 2.0)
+    assert len(told) == 1
+
+
+def test_decode_time_is_learned_over_batch_and_context() -> None:
+    timing, random = Timing(), Random(4)
+    for _ in range(1_500):
+        batch = random.choice([1, 8, 64])
+        kv = batch * random.choice([500, 8_000])
+        truth = 0.014 + 60e-6 * batch + 35e-9 * kv
+        timing.observe_decode(truth * random.uniform(0.95, 1.05), batch, kv)
+    for batch, kv in ((1, 500), (64, 32_000), (64, 512_000)):
+        truth = 0.014 + 60e-6 * batch + 35e-9 * kv
+        assert timing.inter_token_seconds(batch, kv) == pytest.approx(truth, rel=0.15)

@@ -1,0 +1,224 @@
+"""Receipts: what was known when a request was routed, kept to be looked at afterwards.
+
+A receipt keeps the decision itself, which has candidates, reasons and times, and beside it what
+changes at once: the ledgers of the candidates. Nothing is put into words before somebody asks.
+
+    receipts.routed(decision, now)    # before the decision's load is reserved
+    receipts.observe(decision)        # once the request is over; again is harmless
+
+Three places keep them, each bounded: requests in flight; a sample of those that ended; and,
+whether sampled or not, those that somebody will ask about: failures, retries and surprises.
+Sampling goes by the request id alone, so that every gateway on a request's way, and every
+restart, keeps the same ones.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import xxhash
+
+from routing.decision import Decision, Phase
+from routing.endpoint import EndpointState
+from routing.policies.predicted_time import SCRAPE_FRESH_SECONDS
+from routing.prediction import (
+    PredictionErrors,
+    estimated_regret,
+    observed_itl,
+    observed_ttft,
+    relative_error,
+    surprise,
+)
+
+SURPRISE = 1.0
+"""``ln(observed / predicted)`` from which a time to first token is a surprise: a factor of 2.7."""
+
+MOST_IN_FLIGHT = 65_536
+"""Requests in flight that are kept track of; a body that never says when one is over leaks none."""
+
+_HASHES = 1 << 32
+_Seen: TypeAlias = tuple[int, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a candidate stood when the request was routed, before the request's own load."""
+
+    requests: int
+    """Of this gateway, in flight there."""
+    decoding: float
+    """Sequences decoding there, those included that a fresh scrape saw of others."""
+    queued_tokens: float
+    """Uncached prompt tokens of this gateway still to be computed there."""
+    predicted_itl: float
+    """Seconds between two tokens with this request's sequence among them."""
+    trust: float
+    """In what is believed to be in its cache, 0 to 1."""
+
+
+@dataclass(eq=False, slots=True)
+class Receipt:
+    """A decision and what its candidates were like when it was made."""
+
+    decision: Decision
+    seen: list[_Seen]
+    over: bool = False
+    """The request ended."""
+    surprise: float = 0.0
+    """``ln(observed / predicted)`` of its time to first token, see `routing.prediction.surprise`;
+    0 as long as it is in flight."""
+
+    def standing(self, rank: int) -> Standing | None:
+        """Of the candidate of that rank; None when it was not taken down."""
+        if rank >= len(self.seen):
+            return None
+        return Standing(*self.seen[rank])
+
+    @property
+    def predicted_itl(self) -> float | None:
+        """Seconds between tokens as expected of the first choice."""
+        return self.seen[0][3] if self.seen else None
+
+
+class Receipts:
+    """The receipts of one router, and what the predictions in them were worth.
+
+    ``capacity``: receipts of ended requests that are kept, and as many again of failures,
+    retries and surprises; each takes about 2 KB and 8 bytes a prompt block. ``sample``: share
+    (0 to 1) of the ended requests that are kept when nothing was remarkable. ``surprise_limit``:
+    ``|ln(observed / predicted)|`` of the time to first token above which one is remarkable.
+    """
+
+    def __init__(
+        self, capacity: int, sample: float = 1.0, surprise_limit: float = SURPRISE
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}: give the receipts to keep, at least 1")
+        if not 0.0 <= sample <= 1.0:
+            raise ValueError(f"sample is {sample}: give a share from 0 to 1")
+        if not surprise_limit > 0.0:
+            raise ValueError(f"surprise_limit is {surprise_limit}: give a number above 0")
+        self.capacity = capacity
+        self.sample = sample
+        self.surprise_limit = surprise_limit
+        self.errors = PredictionErrors()
+        """Of all endpoints, those that left included."""
+        self.by_endpoint: dict[str, PredictionErrors] = {}
+        """Of endpoints that were the first choice of a request that ended, by name."""
+        self._threshold = round(sample * _HASHES)
+        self._in_flight: dict[Decision, Receipt] = {}  # oldest first
+        self._sampled: deque[Receipt] = deque(maxlen=capacity)
+        self._remarkable: deque[Receipt] = deque(maxlen=capacity)
+
+    # -- what happens ----------------------------------------------------------------------
+
+    def routed(self, decision: Decision, now: float) -> None:
+        """A request was routed; to be told before its load is reserved."""
+        tokens = decision.prompt_tokens
+        seen = [_look(choice.endpoint, tokens, now) for choice in decision.choices]
+        if len(self._in_flight) >= MOST_IN_FLIGHT:
+            del self._in_flight[next(iter(self._in_flight))]
+        self._in_flight[decision] = Receipt(decision, seen)
+
+    def observe(self, decision: Decision) -> None:
+        """The request is over, whatever its end. Ignored when it is not in flight."""
+        receipt = self._in_flight.pop(decision, None)
+        if receipt is None:
+            return
+        receipt.over = True
+        receipt.surprise = surprise(decision)
+        self._compare(receipt)
+        if self.remarkable(receipt):
+            self._remarkable.append(receipt)
+        elif self.samples(decision.request.id):
+            self._sampled.append(receipt)
+
+    def keep_endpoints(self, names: Iterable[str]) -> None:
+        """Forget the errors of all endpoints but ``names``; to be told when the fleet changed."""
+        kept = set(names)
+        self.by_endpoint = {
+            name: errors for name, errors in self.by_endpoint.items() if name in kept
+        }
+
+    # -- who asks --------------------------------------------------------------------------
+
+    def samples(self, request_id: str) -> bool:
+        """Whether an unremarkable request of this id is kept."""
+        if self._threshold >= _HASHES:
+            return True
+        return xxhash.xxh32_intdigest(request_id.encode()) < self._threshold
+
+    def surprising(self, receipt: Receipt) -> bool:
+        """Whether the first token came far from when it was expected."""
+        return abs(receipt.surprise) > self.surprise_limit
+
+    def remarkable(self, receipt: Receipt) -> bool:
+        """Whether the request failed, was tried more than once, or surprised."""
+        decision = receipt.decision
+        failed = decision.phase is Phase.FAILED or bool(decision.attempts)
+        return failed or self.surprising(receipt)
+
+    def latest(self) -> list[Receipt]:
+        """All that are kept, the latest routed first."""
+        kept = [*self._remarkable, *self._sampled, *self._in_flight.values()]
+        kept.sort(key=_routed_at)
+        kept.reverse()
+        return kept
+
+    def find(self, request_id: str) -> list[Receipt]:
+        """Those of a request id, the latest routed first: clients may use an id again."""
+        return [receipt for receipt in self.latest() if receipt.decision.request.id == request_id]
+
+    # -- within ----------------------------------------------------------------------------
+
+    def _compare(self, receipt: Receipt) -> None:
+        """Hold what was predicted against what was observed."""
+        decision = receipt.decision
+        if decision.attempt:
+            return
+        choice = decision.choices[0]
+        name = choice.endpoint.name
+        here = self.by_endpoint.get(name)
+        if here is None:
+            here = self.by_endpoint[name] = PredictionErrors()
+        everywhere = self.errors
+        ttft = observed_ttft(decision)
+        if ttft is not None and choice.predicted_ttft is not None:
+            predicted = choice.predicted_ttft
+            error = relative_error(predicted, ttft)
+            here.ttft.add(predicted - ttft)
+            everywhere.ttft.add(predicted - ttft)
+            here.ttft_error.add(error)
+            everywhere.ttft_error.add(error)
+            regret = estimated_regret(decision)
+            if regret is not None:
+                here.regret.add(regret)
+                everywhere.regret.add(regret)
+        itl = observed_itl(decision)
+        if itl is not None and receipt.seen:
+            error = relative_error(receipt.seen[0][3], itl)
+            here.itl_error.add(error)
+            everywhere.itl_error.add(error)
+        if decision.reported_cached_tokens is not None:
+            surplus = choice.cached_tokens - decision.reported_cached_tokens
+            here.cached_tokens.add(surplus)
+            everywhere.cached_tokens.add(surplus)
+
+
+def _look(state: EndpointState, prompt_tokens: float, now: float) -> _Seen:
+    """What `Standing` says, as cheaply as it can be had."""
+    ledger, timing = state.ledger, state.timing
+    queued = 0.0
+    if ledger.prefill_tokens:
+        queued = ledger.queued_prefill_tokens(now, timing.prefill_rate)
+    decoding = float(ledger.decoding)
+    load = state.load
+    if state.foreign_running and load is not None and load.age(now) <= SCRAPE_FRESH_SECONDS:
+        decoding += state.foreign_running
+    itl = timing.inter_token_seconds(decoding + 1.0, ledger.context_tokens + prompt_tokens)
+    return (ledger.requests, decoding, queued, itl, state.trust.share)
+
+
+def _routed_at(receipt: Receipt) -> float:
+    return receipt.decision.at
