@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 
 from endpoints.discovery.keeper import FleetKeeper
+from endpoints.events import EventSettings, EventWatch, new_residency
 from endpoints.probes.prober import FleetProber
 from endpoints.probes.settings import ProbeSettings
 from gateway.accesslog import AccessLog
@@ -64,6 +65,8 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._readiness = Readiness()
         self._tls: ServerTls | None = None
+        events = EventSettings() if settings.kv_events is None else settings.kv_events.events()
+        residency = new_residency(events)
         self.router = Router(
             Fleet(
                 BreakerSettings(
@@ -85,8 +88,10 @@ class Gateway:
                     minimum_per_second=settings.routing.retry_budget.minimum_per_second,
                 ),
             ),
+            residency,
         )
         self._telemetry = Telemetry(self.router.fleet.knows)
+        self._watch: EventWatch | None = None
 
     @property
     def port(self) -> int:
@@ -134,7 +139,7 @@ class Gateway:
                 healthy_after=settings.probes.healthy_after,
             ),
             clock=_clock,
-            on_restart=router.restarted,
+            on_restart=self._restarted,
         )
         self._keeper = FleetKeeper(
             router.fleet,
@@ -146,6 +151,15 @@ class Gateway:
         self._prober = prober
         settings = await self._with_embedded(settings)
         await self._start_servers()
+        if settings.kv_events is not None:
+            self._watch = EventWatch(
+                router.fleet,
+                router.residency,
+                settings.kv_events.events(),
+                requests=self._telemetry.requests_of,
+            )
+            await self._watch.start()
+            self._running.push_async_callback(self._watch.stop)
         await prober.start()
         self._running.push_async_callback(prober.stop)
         self._keeper.apply(settings.fleet_endpoints())
@@ -252,8 +266,15 @@ class Gateway:
 
     # --- while it runs -----------------------------------------------------------------------
 
+    def _restarted(self, name: str) -> None:
+        self.router.restarted(name)
+        if self._watch is not None:
+            self._watch.restarted(name)
+
     def _fleet_changed(self) -> None:
         self._prober.sync()
+        if self._watch is not None:
+            self._watch.sync()
         self._telemetry.keep_endpoints(state.name for state in self.router.fleet)
 
     async def _follow(self, changes: AsyncIterator[Settings | ConfigError]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from endpoints.discovery.static import endpoint_from_url
+from endpoints.events import EventSettings
 from routing.fleet import Endpoint
 from routing.policies import DEFAULT_POLICY
 
@@ -168,6 +169,30 @@ class RoutingSettings(Section, frozen=True):
     breaker: BreakerSettings = BreakerSettings()
 
 
+class KvEventSettings(Section, frozen=True):
+    """Where engines publish what their caches hold; see `endpoints.events.EventSettings`."""
+
+    address: Text = "tcp://{host}:5557"
+    replay_address: Text | None = None
+    topic: str = ""
+    ranks: Count = 1
+    after_loss: Literal["keep", "clear"] = "keep"
+    silent_after: Seconds = 60.0
+    view_bytes: Bytes = 268_435_456
+
+    def events(self) -> EventSettings:
+        """The same for whoever follows them; ValueError names an address that is none."""
+        return EventSettings(
+            address=self.address,
+            replay_address=self.replay_address,
+            topic=self.topic,
+            ranks=self.ranks,
+            after_loss=self.after_loss,
+            silent_after=self.silent_after,
+            view_bytes=self.view_bytes,
+        )
+
+
 class ProbeSettings(Section, frozen=True):
     """How endpoints are watched."""
 
@@ -218,6 +243,7 @@ class Settings(Section, frozen=True):
     admin: AdminSettings = AdminSettings()
     endpoints: tuple[EndpointSettings, ...] = ()
     routing: RoutingSettings = RoutingSettings()
+    kv_events: KvEventSettings | None = None
     probes: ProbeSettings = ProbeSettings()
     proxy: ProxySettings = ProxySettings()
     cors: CorsSettings = CorsSettings()

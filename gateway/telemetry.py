@@ -172,6 +172,11 @@ class Telemetry:
         for endpoint in record.failed_endpoints:
             self._endpoint(endpoint).failures += 1
 
+    def requests_of(self, endpoint: str) -> int:
+        """Finished requests that the endpoint was the last to be sent."""
+        known = self.endpoints.get(endpoint)
+        return 0 if known is None else known.requests
+
     def keep_endpoints(self, names: Iterable[str]) -> None:
         """Forget all endpoints but ``names``; to be told when the fleet changed.
 

@@ -240,6 +240,14 @@ class Fleet:
         """Whether some endpoint, healthy or not, serves ``model``."""
         return any(state.models is not None and model in state.models for state in self)
 
+    def adapter(self, model: str) -> str | None:
+        """The name of the LoRA adapter that ``model`` is; None for a base model."""
+        group = self.candidates(model)
+        if group is None:
+            return None
+        served = (group.endpoints[0].models or {}).get(model)
+        return None if served is None or served.base is None else model
+
     @property
     def undecided(self) -> bool:
         """Whether the models of some endpoint are not known yet."""

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import msgspec
@@ -12,7 +13,7 @@ import typer
 import uvloop
 
 from bench.fleet.fleet import EmbeddedFleet
-from bench.fleet.settings import DEFAULT_MODEL, PRESETS, ServerSettings
+from bench.fleet.settings import DEFAULT_MODEL, PRESETS, KvEventSettings, ServerSettings
 
 
 def sim(
@@ -41,6 +42,12 @@ def sim(
     cache_tokens: Annotated[
         int, typer.Option(help="Size of each server's KV cache, in tokens.")
     ] = 131_072,
+    cpu_cache_tokens: Annotated[
+        int, typer.Option(help="Size of a second tier for what the KV cache evicts; 0: none.")
+    ] = 0,
+    cpu_load_rate: Annotated[
+        float, typer.Option(help="Tokens a second that come back from the second tier.")
+    ] = 200_000.0,
     block_size: Annotated[int, typer.Option(help="Size of a cache block, in tokens.")] = 16,
     max_model_len: Annotated[
         int, typer.Option(help="Longest prompt and answer together, in tokens.")
@@ -56,6 +63,23 @@ def sim(
     error_rate: Annotated[
         float, typer.Option(help="Share of requests that fail with 503, 0 to 1.")
     ] = 0.0,
+    kv_events: Annotated[
+        bool, typer.Option("--kv-events", help="Publish KV-cache events over ZeroMQ.")
+    ] = False,
+    kv_events_port: Annotated[
+        int,
+        typer.Option(
+            help="First server's port for events, the next one for replays; each server "
+            "takes two. 0: free ports."
+        ),
+    ] = 0,
+    kv_encoding: Annotated[
+        str, typer.Option(help="Form of the events: map, array (older vLLM) or sglang.")
+    ] = "map",
+    kv_hashes: Annotated[str, typer.Option(help="Form of block hashes: int or bytes.")] = "int",
+    kv_buffer_steps: Annotated[
+        int, typer.Option(help="Batches of events that can be replayed.")
+    ] = 10_000,
     seed: Annotated[int, typer.Option(help="Makes texts, lengths, jitter and faults repeat.")] = 0,
     json_ready: Annotated[
         bool,
@@ -68,8 +92,9 @@ def sim(
     """Run simulated model servers: vLLM's API, cache and metrics, with invented text.
 
     Servers keep a real block prefix cache and batch requests as vLLM does; only the time of a step
-    and the text are made up. Failures, speed and jitter can be changed while a server
-    runs, by POST to /admin/config.
+    and the text are made up. With --kv-events they publish what becomes cached and what is
+    evicted. Failures, speed and jitter can be changed while a server runs, by POST to
+    /admin/config.
 
     [bold]Examples[/bold]
 
@@ -84,9 +109,18 @@ def sim(
         "time_scale": time_scale,
         "time_factor_under_load": time_factor_under_load,
         "jitter": jitter,
+        "cpu_load_rate": cpu_load_rate,
         "faults": {"errors": {"server_error": error_rate}},
     }
+    events = {
+        "encoding": kv_encoding,
+        "hashes": kv_hashes,
+        "port": kv_events_port,
+        "buffer_steps": kv_buffer_steps,
+    }
     try:
+        if not kv_events and msgspec.convert(events, KvEventSettings) != KvEventSettings():
+            raise typer.BadParameter("the other --kv-* options need it", param_hint="--kv-events")
         settings = msgspec.convert(
             {
                 "model": model,
@@ -95,11 +129,13 @@ def sim(
                 "mode": mode,
                 "block_size": block_size,
                 "cache_tokens": cache_tokens,
+                "cpu_cache_tokens": cpu_cache_tokens,
                 "max_model_len": max_model_len,
                 "max_num_seqs": max_num_seqs,
                 "max_batched_tokens": max_batched_tokens,
                 "max_waiting": max_waiting,
                 "startup_seconds": startup_seconds,
+                "kv_events": events if kv_events else None,
                 "behaviour": behaviour,
             },
             ServerSettings,
@@ -122,11 +158,21 @@ async def _serve(fleet: EmbeddedFleet, *, json_ready: bool) -> None:
     async with fleet:
         if json_ready:
             _end_with_stdin(loop, stop)
-            typer.echo(json.dumps({"urls": fleet.urls}))
+            typer.echo(json.dumps(_ready(fleet)))
         else:
-            for server in fleet.servers:
-                typer.echo(f"{server.service.settings.name}  {server.url}")
+            for server, events in zip(fleet.servers, fleet.event_addresses, strict=True):
+                where = "" if events is None else f"  events {events.endpoint}"
+                typer.echo(f"{server.service.settings.name}  {server.url}{where}")
         await stop.wait()
+
+
+def _ready(fleet: EmbeddedFleet) -> dict[str, object]:
+    """What a program is told: URLs, and when events are published where, in the same order."""
+    ready: dict[str, object] = {"urls": fleet.urls}
+    addresses = [address for address in fleet.event_addresses if address is not None]
+    if addresses:
+        ready["kv_events"] = [asdict(address) for address in addresses]
+    return ready
 
 
 def _end_with_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -6,21 +6,25 @@ from typing import Self
 
 from msgspec import structs
 
+from bench.fleet.events.publisher import EventAddress
 from bench.fleet.server import SimulatedServer
-from bench.fleet.settings import ServerSettings
+from bench.fleet.settings import KvEventSettings, ServerSettings
 
 
 class EmbeddedFleet:
     """``count`` equal servers called sim-0, sim-1, ..., listening inside the context.
 
-    With ``port`` they take it and the following ones, otherwise free ones. All of them answer
+    With ``port`` they take it and the following ones, otherwise free ones; a port for events
+    moves on by two a server. All of them answer
     a prompt alike, but jitter and faults are each one's own.
     """
 
     def __init__(self, settings: ServerSettings, count: int, port: int = 0) -> None:
         self.servers = [
             SimulatedServer(
-                structs.replace(settings, name=f"sim-{index}"),
+                structs.replace(
+                    settings, name=f"sim-{index}", kv_events=_moved(settings.kv_events, 2 * index)
+                ),
                 port + index if port else 0,
             )
             for index in range(count)
@@ -31,6 +35,12 @@ class EmbeddedFleet:
     def urls(self) -> tuple[str, ...]:
         """Where the servers listen, in order."""
         return tuple(server.url for server in self.servers)
+
+    @property
+    def event_addresses(self) -> tuple[EventAddress | None, ...]:
+        """Where their events are, in order; None for those that publish none."""
+        publishers = (server.service.publisher for server in self.servers)
+        return tuple(None if one is None else one.address for one in publishers)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -46,3 +56,9 @@ class EmbeddedFleet:
         traceback: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+
+def _moved(settings: KvEventSettings | None, by: int) -> KvEventSettings | None:
+    if settings is None or not settings.port:
+        return settings
+    return structs.replace(settings, port=settings.port + by)

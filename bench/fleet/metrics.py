@@ -55,6 +55,8 @@ class EngineCollector(Collector):
         values = {
             "prefix_cache_queries": stats.prefix_queried_tokens,
             "prefix_cache_hits": stats.prefix_hit_tokens,
+            "external_prefix_cache_queries": stats.external_queried_tokens,
+            "external_prefix_cache_hits": stats.external_hit_tokens,
             "prompt_tokens": stats.prompt_tokens,
             "prompt_tokens_cached": stats.prompt_tokens_cached,
             "generation_tokens": stats.generation_tokens,

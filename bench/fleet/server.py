@@ -63,9 +63,14 @@ class SimulatedServer:
         )
         await runner.setup()
         listener = self._listen()
+        try:
+            await self.service.start(f"{_HOST}:{self.port}")
+        except OSError:
+            listener.close()
+            await runner.cleanup()
+            raise
         await web.SockSite(runner, listener, backlog=_BACKLOG).start()
         self._runner = runner
-        await self.service.start()
         return self
 
     async def __aexit__(

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 from xxhash import xxh3_64_intdigest
 
+from bench.fleet.engine.changes import ChangeLog
 from bench.fleet.engine.driver import Driver
 from bench.fleet.engine.output import NOTHING, Limits, Output, echo_output, random_output
 from bench.fleet.engine.scheduler import Engine
 from bench.fleet.engine.sequence import Sequence as TokenSequence
 from bench.fleet.engine.tokens import VOCABULARY_SIZE, Tokens, tokens_of
 from bench.fleet.errors import RequestError, bad_request
+from bench.fleet.events.publisher import EventPublisher
 from bench.fleet.faults import FaultInjector
 from bench.fleet.generation import Generation
 from bench.fleet.metrics import registry_of
 from bench.fleet.models import Models
-from bench.fleet.settings import Behaviour, Mode, ServerSettings
+from bench.fleet.settings import Behaviour, EventFaults, Mode, ServerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +45,43 @@ class Ask:
 
 
 class Service:
-    """The engine, its driver, the models and the faults of one server."""
+    """The engine, its driver, the models and the faults of one server.
+
+    ``publisher`` is None unless the settings ask for KV-cache events.
+    """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.behaviour = settings.behaviour
-        self.engine = Engine(settings)
-        self.driver = Driver(self.engine)
+        changes = None if settings.kv_events is None else ChangeLog()
+        self.engine = Engine(settings, changes)
+        self.publisher: EventPublisher | None = None
+        if settings.kv_events is not None and changes is not None:
+            self.publisher = EventPublisher(settings.kv_events, settings, changes)
+        self.driver = Driver(
+            self.engine, None if self.publisher is None else self.publisher.publish
+        )
         self.models = Models(settings.model, settings.adapters, settings.context_length)
         self.faults = FaultInjector(settings.behaviour.faults, settings.private_seed)
         self.registry = registry_of(self.engine, self.models, settings)
         self._ready_at = 0.0
 
-    async def start(self) -> None:
-        """Run the engine on the running event loop; ready after the start-up time."""
+    async def start(self, address: str) -> None:
+        """Run the engine on the running event loop; ready after the start-up time.
+
+        ``address`` is the server's own (host:port). Raises OSError when a port for events is
+        taken.
+        """
+        if self.publisher is not None:
+            self.publisher.start(address)
         self._ready_at = self.driver.now() + self.settings.startup_seconds
         self.driver.start()
 
     async def stop(self) -> None:
         """Stop the engine at once."""
         await self.driver.stop()
+        if self.publisher is not None:
+            await self.publisher.stop()
 
     @property
     def ready(self) -> bool:
@@ -75,10 +94,33 @@ class Service:
         return len(self.engine.running) + len(self.engine.waiting)
 
     def change(self, behaviour: Behaviour) -> None:
-        """Behave differently from the next step and the next request on."""
+        """Behave differently from the next step and the next request on.
+
+        Raises `RequestError` (400), and changes nothing, for faults of events that are not
+        published, or a new epoch of them while requests are in flight.
+        """
+        self._change_events(behaviour.kv_events)
         self.behaviour = behaviour
         self.engine.clock.behaviour = behaviour
         self.faults.faults = behaviour.faults
+
+    def _change_events(self, faults: EventFaults) -> None:
+        if faults == self.behaviour.kv_events:
+            return
+        if self.publisher is None:
+            raise bad_request("No events are published: start with --kv-events.", "kv_events")
+        if faults.epoch != self.behaviour.kv_events.epoch and not self.engine.cache.clear():
+            message = "The epoch can change only while no request is in flight."
+            raise bad_request(message, "kv_events.epoch")
+        self.publisher.change(faults)
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget all that is cached; False, and nothing is forgotten, while requests run."""
+        if not self.engine.cache.clear():
+            return False
+        if self.publisher is not None:
+            self.publisher.cleared()
+        return True
 
     def generate(self, ask: Ask) -> Generation:
         """Start the answers to a request.

@@ -99,30 +99,95 @@ class Faults(Struct, frozen=True, forbid_unknown_fields=True):
     stream_fault_after: Annotated[int, Meta(ge=0)] = 1
 
 
+class EventEncoding(Enum):
+    """The forms in which engines publish KV-cache events."""
+
+    MAP = "map"
+    """A map an event, as vLLM since mid 2026; replies to replay requests carry the topic."""
+    ARRAY = "array"
+    """An array an event, as vLLM before. Blocks in the CPU's memory have no tokens there."""
+    SGLANG = "sglang"
+    """SGLang's arrays: one block an event, signed hashes, no adapters and no salts."""
+
+
+class HashForm(Enum):
+    """How block hashes are published."""
+
+    INT = "int"
+    """As 64-bit numbers."""
+    BYTES = "bytes"
+    """As 32 bytes, of which the last eight are that number, big-endian."""
+
+
+class KvEventSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a server publishes KV-cache events.
+
+    ``port`` is the publisher's and the next one that of replays, 0: free ones. ``buffer_steps``
+    is how many batches can be replayed, ``hwm`` how many may wait for a slow subscriber before
+    it loses some. ``topic`` None is ``kv@HOST:PORT@MODEL`` with the server's own address.
+    """
+
+    encoding: EventEncoding = EventEncoding.MAP
+    hashes: HashForm = HashForm.INT
+    port: Annotated[int, Meta(ge=0, le=65_534)] = 0
+    replay: bool = True
+    buffer_steps: Count = 10_000
+    hwm: Count = 100_000
+    topic: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoding is EventEncoding.SGLANG and self.hashes is HashForm.BYTES:
+            raise ValueError("hashes can't be bytes with the encoding sglang: use int")
+
+
+class EventFaults(Struct, frozen=True, forbid_unknown_fields=True):
+    """What goes wrong between the cache and whoever listens to its events.
+
+    Of the batches ``lose_rate`` is the share that is numbered and kept for replays but never
+    sent, ``reorder_rate`` that of those that leave after their successor, ``duplicate_rate`` that
+    of those sent twice. A ``silent`` publisher sends nothing and answers no replay. With
+    ``late_clear`` a cleared cache is told with the next step's events, as vLLM does, instead of
+    at once. Any new ``epoch`` is a restart: the cache is empty, hashes are others, and batches
+    count from 0; it is refused while requests are in flight.
+    """
+
+    lose_rate: Share = 0.0
+    reorder_rate: Share = 0.0
+    duplicate_rate: Share = 0.0
+    silent: bool = False
+    late_clear: bool = False
+    epoch: Annotated[int, Meta(ge=0)] = 0
+
+
 class Behaviour(Struct, frozen=True, forbid_unknown_fields=True):
     """What may change while a server runs (``/admin/config``).
 
     ``time_scale`` multiplies the time of every step: 0.1 is ten times faster.
     ``time_factor_under_load`` is the factor on a step's time when all sequence slots are taken,
     growing linearly from 1 with one sequence. ``jitter`` is the standard deviation of a step's
-    time as a share of it.
+    time as a share of it. ``cpu_load_rate`` is how many tokens a second come back from the
+    CPU's memory: 200,000 is 25 GB/s with the 128 KiB that a token of an 8B model takes.
     """
 
     timing: Timing = PRESETS["8b-h100"]
     time_scale: Annotated[float, Meta(gt=0.0)] = 1.0
     time_factor_under_load: Annotated[float, Meta(ge=1.0)] = 1.0
     jitter: Annotated[float, Meta(ge=0.0, le=0.3)] = 0.0
+    cpu_load_rate: Annotated[float, Meta(gt=0.0)] = 200_000.0
     faults: Faults = Faults()
+    kv_events: EventFaults = EventFaults()
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """One simulated server.
 
     ``cache_tokens`` is the KV cache's size and ``block_size`` that of a block, in tokens;
+    ``cpu_cache_tokens`` is the size of a second tier for what is evicted (0: none).
     ``max_batched_tokens`` is the token budget of a step and ``max_num_seqs`` the most sequences
     that run at once. ``max_waiting`` (None: no limit, as in vLLM) bounds the waiting queue: what
     would exceed it gets 429. ``startup_seconds`` is how long the server answers 503 at first.
-    ``name`` adds the headers x-inference-pod and x-inference-port to every response.
+    ``kv_events`` None publishes no cache events. ``name`` adds the headers x-inference-pod and
+    x-inference-port to every response.
     """
 
     model: Name = DEFAULT_MODEL
@@ -132,6 +197,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode = Mode.RANDOM
     block_size: Annotated[int, Meta(ge=1, le=1024)] = 16
     cache_tokens: Count = 131_072
+    cpu_cache_tokens: Annotated[int, Meta(ge=0)] = 0
     max_model_len: Count = MAX_MODEL_LEN
     max_num_seqs: Count = 256
     max_batched_tokens: Count = 2048
@@ -140,12 +206,18 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     startup_seconds: Seconds = 0.0
     embedding_dimensions: Count = 384
     max_body_bytes: Count = 64 * 1024 * 1024
+    kv_events: KvEventSettings | None = None
     behaviour: Behaviour = Behaviour()
 
     @property
     def cache_blocks(self) -> int:
         """How many blocks the cache has; at least one."""
         return max(self.cache_tokens // self.block_size, 1)
+
+    @property
+    def cpu_cache_blocks(self) -> int:
+        """How many blocks the CPU's memory has."""
+        return self.cpu_cache_tokens // self.block_size
 
     @property
     def context_length(self) -> int:

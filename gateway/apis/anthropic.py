@@ -86,6 +86,7 @@ def read_messages(body: bytes) -> Call:
         max_output_tokens=output_limit(request.max_tokens),
         priority=int(request.priority or 0),
         internal_fields=internal_fields(request, body),
+        cache_salt=request.cache_salt,
     )
 
 

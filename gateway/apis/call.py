@@ -1,5 +1,6 @@
 """The contract between an API family and the rest of the gateway."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,8 @@ class Call:
     ``model`` is None only for passthrough calls that name none (a GET, say): those go to
     any endpoint. ``chains``, ``prompt_tokens`` and ``exact_tokens``: see `routing.request.Request`.
     ``internal_fields`` names the fields in the body that only the gateway may set.
+    ``token_ids`` is a single prompt that came as token ids, and ``cache_salt`` what keeps the
+    request's cache apart: with them prompts are compared with what engines report.
     """
 
     model: str | None
@@ -23,6 +26,8 @@ class Call:
     max_output_tokens: int | None = None
     priority: int = 0
     internal_fields: tuple[str, ...] = ()
+    token_ids: Sequence[int] | None = None
+    cache_salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

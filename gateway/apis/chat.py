@@ -60,6 +60,7 @@ def read_chat(body: bytes) -> Call:
         max_output_tokens=output_limit(chat.max_completion_tokens, chat.max_tokens),
         priority=int(chat.priority or 0),
         internal_fields=internal_fields(chat, body),
+        cache_salt=chat.cache_salt,
     )
 
 

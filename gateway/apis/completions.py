@@ -36,6 +36,7 @@ class _Hashed:
     chain: Chain
     tokens: float
     exact: bool
+    ids: Sequence[int] | None = None
 
 
 _body = msgspec.json.Decoder(CompletionBody)
@@ -62,6 +63,8 @@ def read_completion(body: bytes) -> Call:
         max_output_tokens=output_limit(completion.max_tokens),
         priority=int(completion.priority or 0),
         internal_fields=internal_fields(completion, body),
+        token_ids=hashed[0].ids if len(hashed) == 1 else None,
+        cache_salt=completion.cache_salt,
     )
 
 
@@ -88,7 +91,7 @@ def _hash(prompt: str | Pieces, model: str, cache_salt: str | None, where: str) 
         if len(mixed) < len(prompt) or not any(isinstance(piece, str) for piece in mixed):
             raise ApiError(400, "invalid_field", f"`{where}`: {error}.", param=where) from None
         return _Hashed(*chain_of(_mixed_prompt(mixed), model, cache_salt), exact=False)
-    return _Hashed(chain, len(prompt), exact=True)
+    return _Hashed(chain, len(prompt), exact=True, ids=cast("Sequence[int]", prompt))
 
 
 def _mixed_prompt(pieces: Mixed) -> Prompt:

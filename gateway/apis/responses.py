@@ -60,6 +60,7 @@ def read_response(body: bytes) -> Call:
         max_output_tokens=output_limit(response.max_output_tokens),
         priority=int(response.priority or 0),
         internal_fields=internal_fields(response, body),
+        cache_salt=response.cache_salt,
     )
 
 

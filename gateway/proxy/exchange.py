@@ -29,7 +29,8 @@ from gateway.proxy.objectives import targets_of
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
 from routing.decision import Decision, Rejection, RejectionKind
-from routing.request import Request
+from routing.prefix.tokens import blocks_of, token_salt
+from routing.request import Chain, Request
 
 _ALLOWED = "GET, HEAD, POST, OPTIONS"
 
@@ -145,6 +146,7 @@ class Exchange:
             max_output_tokens=call.max_output_tokens,
             streamed=call.streamed,
             priority=call.priority,
+            token_chains=self._token_chains(call),
             ttft_target=targets.ttft,
             itl_target=targets.itl,
         )
@@ -162,6 +164,15 @@ class Exchange:
                 retry_after=None if wait is None else max(1, round(wait)),
             )
         self._deliver(api, decision)
+
+    def _token_chains(self, call: Call) -> dict[int, Chain] | None:
+        """The prompt in the blocks that engines report their caches in, where its ids are known."""
+        router = self._context.router
+        sizes = router.residency.sizes
+        if call.token_ids is None or call.model is None or not sizes:
+            return None
+        salt = token_salt(router.fleet.adapter(call.model), call.cache_salt)
+        return {size: blocks_of(salt, call.token_ids, size) for size in sizes}
 
     def _deliver(self, api: Api, decision: Decision) -> None:
         self._delivery = Delivery(

@@ -12,6 +12,7 @@ import pytest
 
 from bench.fleet.fleet import EmbeddedFleet
 from bench.fleet.settings import ServerSettings
+from tests.support.cache_events import Subscriber
 from tests.support.simulated import FAST, post
 
 ENDLESS = {"prompt": "x", "max_tokens": 100_000, "ignore_eos": True}
@@ -69,6 +70,25 @@ async def test_the_command_ends_with_its_stdin(http: aiohttp.ClientSession) -> N
         assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
+async def test_the_command_tells_where_events_are(http: aiohttp.ClientSession) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.fleet", "--json-ready", "--servers", "2", "--kv-events"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    for url, events in zip(ready["urls"], ready["kv_events"], strict=True):
+        assert set(events) == {"endpoint", "replay_endpoint", "topic"}
+        assert events["topic"] == f"kv@{url.removeprefix('http://')}@sim-8b"
+        await post(http, f"{url}/v1/completions", {"prompt": [7] * 40, "max_tokens": 1})
+        async with Subscriber(events["endpoint"], events["replay_endpoint"]) as listener:
+            assert [number for number, _ in await listener.replay(0)] == [0]
+    process.stdin.close()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
 async def test_the_command_ends_cleanly_on_sigterm_with_a_stream_open(
     http: aiohttp.ClientSession,
 ) -> None:
@@ -110,6 +130,12 @@ async def test_the_command_refuses_what_it_does_not_know() -> None:
     code, errors = await refused("--block-size", "0")
     assert code == 2
     assert "block_size" in errors
+    code, errors = await refused("--kv-encoding", "sglang")
+    assert code == 2
+    assert "--kv-events" in errors
+    code, errors = await refused("--kv-events", "--kv-encoding", "sglang", "--kv-hashes", "bytes")
+    assert code == 2
+    assert "hashes" in errors
 
 
 async def test_a_taken_port_is_said() -> None:

@@ -1,6 +1,7 @@
 """What a simulated server answers besides chats: the rest of its surface, and its errors."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -137,3 +138,22 @@ async def test_echo_mode_says_the_last_message(http: aiohttp.ClientSession) -> N
     async with running(mode=Mode.ECHO) as server:
         _, answer = await post(http, f"{server.url}/v1/chat/completions", {"messages": CHAT})
         assert answer["choices"][0]["message"]["content"] == CHAT[0]["content"]
+
+
+async def test_tools_and_their_calls_are_part_of_the_prompt(
+    server: SimulatedServer, http: aiohttp.ClientSession
+) -> None:
+    async def count(path: str, **fields: Any) -> int:
+        status, answer = await post(http, server.url + path, {"messages": CHAT, **fields})
+        assert status == 200, answer
+        tokens: int = answer.get("input_tokens") or answer["count"]
+        return tokens
+
+    for path in ("/tokenize", "/v1/messages/count_tokens"):
+        plain = await count(path)
+        assert await count(path, tools=None) == await count(path, tools=[]) == plain
+        assert await count(path, tools=[{"name": "weather"}]) > plain
+        call = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function"}]}
+        silent = {"role": "assistant", "tool_calls": None}
+        without = await count(path, messages=[*CHAT, silent])
+        assert await count(path, messages=[*CHAT, call]) > without

@@ -1,6 +1,7 @@
 """Lets an engine's steps pass in real time."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from bench.fleet.engine.scheduler import Engine
@@ -16,11 +17,13 @@ class Driver:
     A step ends when the model says, not when the machine gets to it: the next one begins at
     that virtual end, so a timer that fires late, or a burst of other work, delays the delivery
     of tokens but never slows the simulated server down. Sequences that arrived after a step's
-    virtual start wait for the next one, as they would have.
+    virtual start wait for the next one, as they would have. ``after_step`` is called when a step
+    is complete, before anybody else learns of it; it may not raise.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, after_step: Callable[[], None] | None = None) -> None:
         self._engine = engine
+        self._after_step = after_step
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -66,3 +69,5 @@ class Driver:
             if delay > 0 or steps % _CATCH_UP_STEPS == 0:
                 await asyncio.sleep(max(delay, 0.0))
             engine.complete(step, end)
+            if self._after_step is not None:
+                self._after_step()

@@ -13,9 +13,9 @@ and completes it.
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
 
 from bench.fleet.engine.cache import PrefixCache
+from bench.fleet.engine.changes import ChangeLog
 from bench.fleet.engine.sequence import Finish, Sequence
 from bench.fleet.engine.stats import Stats
 from bench.fleet.engine.timing import StepClock
@@ -31,15 +31,21 @@ class Step:
 
 
 class Engine:
-    """The waiting queue, the running batch, the cache and the counters of one engine."""
+    """The waiting queue, the running batch, the cache and the counters of one engine.
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self.cache = PrefixCache(settings.cache_blocks)
+    ``changes``, if given, hears of all that becomes cached and of all that is evicted.
+    """
+
+    def __init__(self, settings: ServerSettings, changes: ChangeLog | None = None) -> None:
+        self.cache = PrefixCache(
+            settings.cache_blocks, cpu_capacity=settings.cpu_cache_blocks, listener=changes
+        )
         self.stats = Stats(settings.context_length)
         self.clock = StepClock(settings.behaviour, settings.max_num_seqs, settings.private_seed)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._settings = settings
+        self._changes = changes
 
     @property
     def busy(self) -> bool:
@@ -68,9 +74,8 @@ class Engine:
         """Plan the step that begins at ``now``; with nothing to compute its work is empty."""
         work: list[tuple[Sequence, int]] = []
         budget, preempted = self._continue_running(self._settings.max_batched_tokens, work)
-        if not preempted:
-            self._admit(budget, now, work)
-        return Step(tuple(work), self._duration(work))
+        loaded = 0 if preempted else self._admit(budget, now, work)
+        return Step(tuple(work), self._duration(work, loaded))
 
     def complete(self, step: Step, now: float) -> None:
         """Account for a step that ended at ``now`` and tell those that got a token."""
@@ -106,11 +111,13 @@ class Engine:
             index += 1
         return budget, preempted
 
-    def _admit(self, budget: int, now: float, work: list[tuple[Sequence, int]]) -> None:
+    def _admit(self, budget: int, now: float, work: list[tuple[Sequence, int]]) -> int:
         """Start waiting sequences that have arrived, while slots, tokens and blocks last.
 
         One whose adapter finds no slot lets others pass; one that finds no blocks doesn't.
+        Returns the tokens that are loaded from the CPU's memory for them.
         """
+        loaded = 0
         adapters = self.running_adapters()
         passed: list[Sequence] = []
         while self.waiting and budget > 0 and len(self.running) < self._settings.max_num_seqs:
@@ -128,23 +135,28 @@ class Engine:
             if sequence.scheduled_at is None:
                 sequence.scheduled_at = now
                 sequence.cached_tokens = sequence.computed
-                self.stats.admitted(sequence)
+                self.stats.admitted(sequence, offloading=self.cache.cpu_capacity > 0)
+            loaded += sequence.loaded_tokens
             tokens = min(sequence.remaining, budget)
             self._share_blocks(sequence, tokens)
             work.append((sequence, tokens))
             budget -= tokens
         self.waiting.extendleft(reversed(passed))
+        return loaded
 
     def _take_blocks(self, sequence: Sequence) -> bool:
         """Find the cached prefix and take blocks for all the rest, or take nothing."""
         # At least one token must be computed for the next one to be sampled.
         most = (sequence.length - 1) // sequence.block_size
         hits = self.cache.match(sequence.chain[:most])
+        found = sequence.chain[:hits]
+        loads = self.cache.to_load(found)
         fresh = sequence.blocks_for(sequence.length) - hits
-        if not self.cache.acquire(sequence.chain[:hits], fresh):
+        if not self.cache.acquire(found, fresh):
             return False
-        sequence.shared = sequence.chain[:hits]
+        sequence.shared = found
         sequence.private = fresh
+        sequence.loaded_tokens = loads * sequence.block_size
         sequence.computed = hits * sequence.block_size
         return True
 
@@ -154,12 +166,15 @@ class Engine:
         first, end = sequence.computed // size, (sequence.computed + tokens) // size
         if end > len(sequence.chain):
             sequence.extend_chain()
-        for block in islice(sequence.chain, first, end):
+        for index in range(first, end):
+            block = sequence.chain[index]
+            if self._changes is not None:
+                self._changes.describe(sequence, index)
             if self.cache.share(block):
                 sequence.private -= 1
                 sequence.shared.append(block)
 
-    def _duration(self, work: list[tuple[Sequence, int]]) -> float:
+    def _duration(self, work: list[tuple[Sequence, int]], loaded: int) -> float:
         prefill_tokens = decoding = decode_context = 0
         prefill_context = 0.0
         for sequence, tokens in work:
@@ -175,6 +190,7 @@ class Engine:
             decoding=decoding,
             decode_context=decode_context,
             running=len(work),
+            loaded_tokens=loaded,
         )
 
     def _sample(self, sequence: Sequence, now: float) -> None:

@@ -1,12 +1,11 @@
 """One prompt and its answer, as the scheduler sees them."""
 
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from bench.fleet.engine.output import Output
-from bench.fleet.engine.tokens import Tokens, chain, chain_root
+from bench.fleet.engine.tokens import Tokens, chain, chain_root, tokens_of
 
 Finish = Literal["stop", "length", "abort"]
 
@@ -32,7 +31,9 @@ class Sequence:
     """Tokens whose keys and values are in the cache."""
     generated: int = 0
     cached_tokens: int = 0
-    """Prompt tokens that the first admission found in the cache."""
+    """Prompt tokens that the first admission found in the cache, in either tier."""
+    loaded_tokens: int = 0
+    """Tokens that the last admission brought back from the CPU's memory."""
     finish: Finish | None = None
     scheduled_at: float | None = None
     first_token_at: float | None = None
@@ -77,10 +78,15 @@ class Sequence:
         """Hash the blocks that generated tokens have filled."""
         size = self.block_size
         while (len(self.chain) + 1) * size <= self.length:
-            start = len(self.chain) * size
-            block = array("I", (self.token(index) for index in range(start, start + size)))
             root = self.chain[-1] if self.chain else chain_root(self.model, self.cache_salt)
-            self.chain += chain(block, size, root)
+            self.chain += chain(self.block(len(self.chain)), size, root)
+
+    def block(self, index: int) -> Tokens:
+        """The tokens of the whole block at ``index``."""
+        start, end = index * self.block_size, (index + 1) * self.block_size
+        if end <= len(self.prompt):
+            return self.prompt[start:end]
+        return tokens_of(self.token(position) for position in range(start, end))
 
     def token(self, index: int) -> int:
         """The token at ``index`` of prompt and answer together."""

@@ -64,6 +64,8 @@ class Stats:
     generation_tokens: int = 0
     prefix_queried_tokens: int = 0
     prefix_hit_tokens: int = 0
+    external_queried_tokens: int = 0
+    external_hit_tokens: int = 0
     preemptions: int = 0
     rejected: int = 0
     finished: Counter[str] = field(default_factory=Counter)
@@ -83,10 +85,17 @@ class Stats:
         self.request_prompt_tokens = Histogram(token_bounds(self.context_length))
         self.request_generation_tokens = Histogram(token_bounds(self.context_length))
 
-    def admitted(self, sequence: TokenSequence) -> None:
-        """A sequence left the waiting queue for the first time."""
+    def admitted(self, sequence: TokenSequence, *, offloading: bool) -> None:
+        """A sequence left the waiting queue for the first time.
+
+        As in vLLM, the second tier (``offloading``) is asked for what the first one lacks.
+        """
+        local = sequence.cached_tokens - sequence.loaded_tokens
         self.prefix_queried_tokens += len(sequence.prompt)
-        self.prefix_hit_tokens += sequence.cached_tokens
+        self.prefix_hit_tokens += local
+        if offloading:
+            self.external_queried_tokens += len(sequence.prompt) - local
+            self.external_hit_tokens += sequence.loaded_tokens
 
     def prefilled(self, sequence: TokenSequence) -> None:
         """The whole prompt is computed."""

@@ -24,8 +24,12 @@ class StepClock:
         decoding: int,
         decode_context: int,
         running: int,
+        loaded_tokens: int = 0,
     ) -> float:
-        """The step's duration, scaled; see `Timing` for the terms."""
+        """The step's duration, scaled; see `Timing` for the terms.
+
+        Loading from the CPU's memory adds its time, whoever else computes meanwhile.
+        """
         behaviour = self.behaviour
         timing = behaviour.timing
         seconds = (
@@ -34,6 +38,7 @@ class StepClock:
             + timing.prefill_context * prefill_context
             + timing.decode_sequence * decoding
             + timing.decode_context * decode_context
+            + loaded_tokens / behaviour.cpu_load_rate
         )
         return seconds * self._load_factor(running) * self._jitter() * behaviour.time_scale
 

@@ -20,6 +20,12 @@ _MEDIA_TOKENS = 256
 """What an image, a sound or a file costs; the tokens come from the part's digest."""
 
 
+ABSENT = Raw()
+"""A field that is not there; ``Raw | None`` would accept null alone."""
+
+_NOTHING = (b"", b"null", b"[]")
+
+
 class StreamOptions(Struct, frozen=True):
     """``stream_options``."""
 
@@ -57,7 +63,7 @@ class Message(Struct, frozen=True):
     role: str
     content: str | list[Raw] | None = None
     name: str | None = None
-    tool_calls: Raw | None = None
+    tool_calls: Raw = ABSENT
     tool_call_id: str | None = None
 
 
@@ -72,7 +78,7 @@ _parts = msgspec.json.Decoder(str | _Part)
 def render(
     messages: Sequence[Message],
     *,
-    tools: Raw | None = None,
+    tools: Raw = ABSENT,
     generation_prompt: bool = True,
 ) -> Prompt:
     """A chat as tokens: tools, then each message between its marks, then the answer's beginning.
@@ -82,12 +88,12 @@ def render(
     Echo mode says the last message.
     """
     tokens = tokens_of()
-    if tools is not None and bytes(tools) not in (b"null", b"[]"):
+    if bytes(tools) not in _NOTHING:
         tokens += _message("tools", encode(bytes(tools).decode(errors="replace")))
     last = tokens_of()
     for message in messages:
         last = _content(message.content)
-        if message.tool_calls is not None:
+        if bytes(message.tool_calls) not in _NOTHING:
             last += encode(bytes(message.tool_calls).decode(errors="replace"))
         tokens += _message(message.role, last)
     if generation_prompt:

@@ -9,7 +9,7 @@ from msgspec import Raw
 from bench.fleet.errors import bad_request
 from bench.fleet.generation import Delta, Generation, answer_text, answer_tokens
 from bench.fleet.routes.answers import FINGERPRINT, choice_body, relay, usage_body
-from bench.fleet.routes.bodies import Message, Sampling, render
+from bench.fleet.routes.bodies import ABSENT, Message, Sampling, render
 from bench.fleet.routes.http import (
     EventStream,
     Json,
@@ -27,7 +27,7 @@ class ChatBody(Sampling, frozen=True, kw_only=True):
 
     messages: list[Message]
     max_completion_tokens: int | None = None
-    tools: Raw | None = None
+    tools: Raw = ABSENT
     add_generation_prompt: bool = True
 
     def choice_of(self, delta: Delta) -> Json:
@@ -116,4 +116,5 @@ def _whole(body: ChatBody, head: Json, generation: Generation) -> Json:
         for index, sequence in enumerate(generation.sequences)
     ]
     tail = {"usage": usage_body(generation.usage), "system_fingerprint": FINGERPRINT}
-    return {**head, "choices": choices, **tail}
+    prompt = list(generation.sequences[0].prompt) if body.return_token_ids else None
+    return {**head, "choices": choices, "prompt_token_ids": prompt, **tail}

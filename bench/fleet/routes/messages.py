@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from bench.fleet.errors import bad_request
 from bench.fleet.faults import BreakStream
 from bench.fleet.generation import Generation, Usage, answer_text
-from bench.fleet.routes.bodies import Message, render
+from bench.fleet.routes.bodies import ABSENT, Message, render
 from bench.fleet.routes.http import (
     BROKEN,
     EventStream,
@@ -28,7 +28,7 @@ class CountBody(Struct, frozen=True, kw_only=True):
     messages: list[Message]
     model: str | None = None
     system: str | list[Raw] | None = None
-    tools: Raw | None = None
+    tools: Raw = ABSENT
 
 
 class MessagesBody(CountBody, frozen=True, kw_only=True):

@@ -52,6 +52,8 @@ class OperationRoutes:
         router.add_post("/v1/load_lora_adapter", openai_errors(self._load_adapter))
         router.add_post("/v1/unload_lora_adapter", openai_errors(self._unload_adapter))
         router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
+        if self._service.publisher is not None:
+            router.add_get("/kv_event_sources", self._event_sources)
         router.add_get("/admin/config", self._config)
         router.add_post("/admin/config", openai_errors(self._configure))
 
@@ -82,7 +84,12 @@ class OperationRoutes:
         return web.Response(text=f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
 
     async def _reset_prefix_cache(self, _: web.Request) -> web.Response:
-        return json_response({"success": self._service.engine.cache.clear()})
+        return json_response({"success": self._service.reset_prefix_cache()})
+
+    async def _event_sources(self, _: web.Request) -> web.Response:
+        """By data-parallel rank, as vLLM answers in its development mode."""
+        assert self._service.publisher is not None
+        return json_response({"0": self._service.publisher.source})
 
     async def _config(self, _: web.Request) -> web.Response:
         return json_response(self._service.behaviour)

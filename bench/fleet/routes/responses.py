@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from bench.fleet.errors import bad_request
 from bench.fleet.faults import BreakStream
 from bench.fleet.generation import Generation, answer_text
-from bench.fleet.routes.bodies import Message, render
+from bench.fleet.routes.bodies import ABSENT, Message, render
 from bench.fleet.routes.http import (
     BROKEN,
     EventStream,
@@ -67,7 +67,7 @@ class ResponseRoutes:
         if body.previous_response_id is not None:
             message = "Responses are not stored here: send the whole conversation as input."
             raise bad_request(message, "previous_response_id")
-        tools = None if body.tools is None else Raw(msgspec.json.encode(body.tools))
+        tools = ABSENT if body.tools is None else Raw(msgspec.json.encode(body.tools))
         ask = Ask(
             model=model,
             prompts=(render(_messages(body), tools=tools),),

@@ -6,7 +6,7 @@ from msgspec import Raw, Struct
 
 from bench.fleet.engine.tokens import decode, encode
 from bench.fleet.errors import bad_request
-from bench.fleet.routes.bodies import Message, render
+from bench.fleet.routes.bodies import ABSENT, Message, render
 from bench.fleet.routes.http import json_response, openai_errors, read_body
 from bench.fleet.service import Service, token_ids
 
@@ -16,7 +16,7 @@ class TokenizeBody(Struct, frozen=True, kw_only=True):
 
     prompt: str | None = None
     messages: list[Message] | None = None
-    tools: Raw | None = None
+    tools: Raw = ABSENT
     model: str | None = None
     add_generation_prompt: bool = True
     return_token_strs: bool | None = None

@@ -23,12 +23,14 @@ class Bench:
         budget: int = 32,
         seqs: int = 8,
         max_loras: int = 1,
+        cpu_blocks: int = 0,
         behaviour: Behaviour | None = None,
     ) -> None:
         self.engine = Engine(
             ServerSettings(
                 block_size=4,
                 cache_tokens=4 * blocks,
+                cpu_cache_tokens=4 * cpu_blocks,
                 max_batched_tokens=budget,
                 max_num_seqs=seqs,
                 max_loras=max_loras,
@@ -285,3 +287,32 @@ def test_the_counters_tell_what_happened() -> None:
     assert stats.inter_token_latency.sum == pytest.approx(3 * 1.1)
     assert stats.end_to_end.sum == pytest.approx(bench.now)
     assert stats.queue.sum == 0.0
+
+
+def test_what_was_evicted_is_loaded_instead_of_computed_again() -> None:
+    timing = Behaviour(timing=TIMING, cpu_load_rate=100.0)
+    bench = Bench(blocks=6, cpu_blocks=6, behaviour=timing)
+    bench.submit(range(17))
+    bench.submit(range(100, 117))
+    bench.run()
+    again = bench.submit(range(17))
+    start = bench.now
+    assert bench.step() == {again: 1}
+    # All but one of the four blocks had left the GPU: twelve tokens at 100 a second.
+    assert (again.cached_tokens, again.loaded_tokens) == (16, 12)
+    assert bench.now - start == pytest.approx(1.0 + 0.01 + 12 / 100.0)
+    stats = bench.engine.stats
+    assert (stats.prefix_queried_tokens, stats.prefix_hit_tokens) == (51, 4)
+    assert (stats.external_queried_tokens, stats.external_hit_tokens) == (47, 12)
+    assert stats.prompt_tokens_cached == 16
+
+
+def test_without_a_second_tier_it_is_computed_again() -> None:
+    bench = Bench(blocks=6)
+    bench.submit(range(17))
+    bench.submit(range(100, 117))
+    bench.run()
+    again = bench.submit(range(17))
+    bench.run()
+    assert (again.cached_tokens, again.loaded_tokens) == (4, 0)
+    assert bench.engine.stats.external_queried_tokens == 0

@@ -1,0 +1,1 @@
+"""KV-cache events on ZeroMQ sockets, as vLLM and SGLang publish them."""
