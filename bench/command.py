@@ -8,10 +8,11 @@ from msgspec import to_builtins
 from rich.console import Console
 
 from bench import decide as decisions
+from bench import events as following
 from bench import index as indexing
 from bench.overhead import comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
-from bench.results import Results, figures_table, print_checks, results, write_json
+from bench.results import Results, figures_table, number, print_checks, results, write_json
 from routing.policies import DEFAULT_POLICY, POLICIES
 
 app = typer.Typer(
@@ -180,3 +181,21 @@ def index(
         json,
         console,
     )
+
+
+@app.command()
+def events(
+    *,
+    blocks: Annotated[int, typer.Option(min=1_000, help="Changed blocks a round.")] = 200_000,
+    endpoints: Annotated[int, typer.Option(min=1, help="Endpoints that report.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are taken over them.")] = 3,
+    json: Json = None,
+) -> None:
+    """Apply what engines report of their caches: CPU per block, memory, and what looking costs."""
+    console = _console()
+    with console.status("writing messages") as status:
+        found = following.measure(blocks, endpoints, rounds=rounds, progress=status.update)
+    for name, figure in found.medians[0].items():
+        if isinstance(figure, int | float):
+            console.print(f"{name.replace('_', ' '):>20}  {number(figure)}")
+    _conclude(found, json, console)

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 
+import msgspec
+
 from endpoints.discovery.keeper import FleetKeeper
 from endpoints.events import EventSettings, EventWatch, new_residency
 from endpoints.probes.prober import FleetProber
@@ -246,7 +248,8 @@ class Gateway:
             return settings
         self._running.push_async_callback(self._embedded.stop)
         try:
-            return settings.with_endpoints(await self._embedded.start())
+            found = await self._embedded.start()
+            return msgspec.structs.replace(settings, endpoints=found)
         except EmbeddedFleetError as error:
             raise StartError(f"the simulated model servers did not start: {error}") from error
 

@@ -5,12 +5,27 @@ it is reached by its command line only: this package knows nothing of the simula
 """
 
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+import msgspec
+
+from endpoints.events.source import ADDRESS_LABEL, REPLAY_LABEL, TOPIC_LABEL
+from gateway.settings import EndpointSettings
+
 _START_SECONDS = 20.0
+
+
+class _Events(msgspec.Struct):
+    endpoint: str
+    replay_endpoint: str
+    topic: str
+
+
+class _Ready(msgspec.Struct):
+    urls: list[str]
+    kv_events: list[_Events] = []
 
 
 class EmbeddedFleetError(RuntimeError):
@@ -24,8 +39,8 @@ class EmbeddedFleet:
         self._arguments = tuple(arguments)
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> tuple[str, ...]:
-        """Start the servers; their URLs once all of them listen."""
+    async def start(self) -> tuple[EndpointSettings, ...]:
+        """Start the servers; what is to be known of them once all of them listen."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -43,7 +58,20 @@ class EmbeddedFleet:
             raise EmbeddedFleetError(f"no server after {_START_SECONDS:g} s") from None
         if not line:
             raise EmbeddedFleetError(f"exit code {await self._process.wait()}")
-        return tuple(json.loads(line)["urls"])
+        ready = msgspec.json.decode(line, type=_Ready)
+        if not ready.kv_events:
+            return tuple(EndpointSettings(url=url) for url in ready.urls)
+        return tuple(
+            EndpointSettings(
+                url=url,
+                labels={
+                    ADDRESS_LABEL: events.endpoint,
+                    REPLAY_LABEL: events.replay_endpoint,
+                    TOPIC_LABEL: events.topic,
+                },
+            )
+            for url, events in zip(ready.urls, ready.kv_events, strict=True)
+        )
 
     async def stop(self) -> None:
         """End the child and wait for it."""
