@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 from msgspec import to_builtins
 from rich.console import Console
 
 from bench import decide as decisions
 from bench import events as following
+from bench import exactness as comparing
 from bench import index as indexing
 from bench.overhead import comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
@@ -199,3 +201,34 @@ def events(
         if isinstance(figure, int | float):
             console.print(f"{name.replace('_', ' '):>20}  {number(figure)}")
     _conclude(found, json, console)
+
+
+@app.command()
+def exactness(
+    *,
+    requests: Annotated[int, typer.Option(min=100, help="Requests to compare.")] = 10_000,
+    servers: Annotated[int, typer.Option(min=1, help="Simulated model servers.")] = 4,
+    cache_tokens: Annotated[int, typer.Option(min=10_000, help="KV cache of each.")] = 40_000,
+    concurrency: Annotated[int, typer.Option(min=1, help="Conversations at a time.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the conversations.")] = 0,
+    json: Json = None,
+) -> None:
+    """Compare predicted with reported cached tokens, over real sockets and under eviction."""
+    console = _console()
+    with console.status("starting") as status:
+        found = uvloop.run(
+            comparing.measure(requests, servers, cache_tokens, concurrency, seed, status.update)
+        )
+    figures = to_builtins(found)
+    console.print(figures_table("exactness", [figures]))
+    _conclude(
+        results(
+            "exactness",
+            parameters={"seed": seed},
+            rounds=[figures],
+            medians=[figures],
+            checks=comparing.checks(found),
+        ),
+        json,
+        console,
+    )

@@ -32,6 +32,11 @@ def at_most(name: str, value: float | None, limit: float, unit: str) -> Check:
     return Check(name, value, limit, unit, ok=value is not None and value <= limit)
 
 
+def at_least(name: str, value: float | None, limit: float, unit: str) -> Check:
+    """The check that ``value`` is measured and at least ``limit``."""
+    return Check(name, value, limit, unit, ok=value is not None and value >= limit)
+
+
 class Machine(Struct, frozen=True):
     """Where it was measured; ``memory_bytes`` is what the machine has."""
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from endpoints.discovery.keeper import FleetKeeper
-from endpoints.events import EventSettings, EventWatch, new_residency
+from endpoints.events import EventSettings, EventWatch, FeedView, new_residency
 from endpoints.probes.prober import FleetProber
 from endpoints.probes.settings import ProbeSettings
 from gateway.accesslog import AccessLog
@@ -104,6 +104,10 @@ class Gateway:
     def admin_port(self) -> int:
         """The port for operators, once started."""
         return self._admin.port
+
+    def event_views(self) -> tuple[FeedView, ...]:
+        """How the engines' cache events come in; empty when nobody follows them."""
+        return () if self._watch is None else self._watch.views()
 
     # --- life --------------------------------------------------------------------------------
 

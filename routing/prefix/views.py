@@ -21,7 +21,7 @@ from routing.request import Chain, Request
 
 _FEW_HOLDERS = 32  # a prefix with more holders is looked up, not spelled out
 _RECENT_BYTES = 64 << 20
-_NOBODY: Mapping[str, Held] = {}
+_NOTHING_HELD = Held(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ViewTokens:
     """In the GPU's memory."""
     reachable: int | None
     """In any tier."""
-    predicted: float | None
+    predicted: int | None
     approximate: float | None
 
 
@@ -55,14 +55,19 @@ class Recent:
         self._turn(now)
         self._later.stored(endpoint, chain)
 
-    def match(self, chain: Chain, now: float) -> dict[str, int]:
-        """Leading blocks of the prompt that each endpoint was sent lately."""
+    def match(self, chains: Mapping[int, Chain], now: float) -> dict[str, int]:
+        """Leading tokens of the prompt that each endpoint was sent lately, by its own blocks.
+
+        ``chains``: tokens a block -> the prompt in such blocks.
+        """
         self._turn(now)
-        held = self._later.match(chain)
-        if self._earlier is not None:
-            for name, blocks in self._earlier.match(chain).items():
-                if blocks > held.get(name, 0):
-                    held[name] = blocks
+        held: dict[str, int] = {}
+        for size, chain in chains.items():
+            for index in (self._earlier, self._later):
+                if index is None:
+                    continue
+                for name, blocks in index.match(chain).items():
+                    held[name] = max(held.get(name, 0), blocks * size)
         return held
 
     def cleared(self, endpoint: str) -> None:
@@ -114,26 +119,29 @@ class Views:
         now: float,
         scale: float,
     ) -> Match:
-        chain, residency = request.chains[0], self.residency
+        residency = self.residency
         exact = residency.look(token_chains)
-        recent = self._recent.match(chain, now)
+        recent = self._recent.match(token_chains, now)
         block_tokens = request.block_tokens * scale
+        most = _most_cached(request, scale)
         few: dict[str, float] = {}
         fetch: dict[str, float] = {}
         guessed: Match | None = None
         for state in group.endpoints:
             name = state.name
-            if residency.size_of(name) in token_chains:
-                held = exact.get(name)
-                blocks = 0.0 if held is None else held.gpu_tokens / block_tokens
-                reachable = 0.0 if held is None else held.reachable_tokens / block_tokens
-                lately = float(recent.get(name, 0))
-                blocks = max(blocks, lately)
-                if reachable > blocks:
-                    fetch[name] = reachable - blocks
+            size = residency.size_of(name)
+            if size is not None and size in token_chains:
+                # Engines cache whole blocks, and compute at least one token.
+                room = most // size * size
+                held = exact.get(name, _NOTHING_HELD)
+                tokens = min(max(held.gpu_tokens, recent.get(name, 0)), room)
+                reachable = min(held.reachable_tokens, room)
+                blocks = tokens / block_tokens
+                if reachable > tokens:
+                    fetch[name] = (reachable - tokens) / block_tokens
             else:
                 if guessed is None:
-                    guessed = self.approximate.look(chain, _FEW_HOLDERS)
+                    guessed = self.approximate.look(request.chains[0], _FEW_HOLDERS)
                 blocks = guessed.blocks(name)
             if blocks or name in fetch:
                 few[name] = blocks
@@ -147,9 +155,9 @@ class Views:
         exact = reachable = None
         chains = request.token_chains
         if chains is not None and self.residency.size_of(endpoint) in chains:
-            held = self.residency.look(chains).get(endpoint, Held(0, 0))
+            held = self.residency.look(chains).get(endpoint, _NOTHING_HELD)
             exact, reachable = held
-        predicted = self._recent.match(chain, now).get(endpoint, 0) * block_tokens
+        predicted = None if chains is None else self._recent.match(chains, now).get(endpoint, 0)
         approximate = self.approximate.match(chain).get(endpoint, 0) * block_tokens
         return ViewTokens(exact, reachable, predicted, approximate)
 
@@ -160,8 +168,10 @@ class Views:
         self.approximate.capacity(endpoint, int(cache_tokens // request.block_tokens))
         for chain in request.chains:
             self.approximate.stored(endpoint, chain)
-        if len(request.chains) == 1 and self.residency.covers(endpoint):
-            self._recent.stored(endpoint, request.chains[0], now)
+        if request.token_chains is not None:
+            size = self.residency.size_of(endpoint)
+            if size is not None and size in request.token_chains:
+                self._recent.stored(endpoint, request.token_chains[size], now)
 
     def restarted(self, endpoint: str) -> None:
         """The endpoint's cache is empty; whether it reports its changes stays as it was."""
@@ -175,3 +185,8 @@ class Views:
         self.approximate.forget(endpoint)
         self._recent.cleared(endpoint)
         self.residency.forget(endpoint)
+
+
+def _most_cached(request: Request, scale: float) -> int:
+    """Tokens of the prompt that can be cached at most."""
+    return max(round(request.prompt_tokens * scale) - 1, 0)

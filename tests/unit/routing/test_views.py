@@ -19,7 +19,7 @@ def blocks(*hashes: int) -> Chain:
 
 
 def prompt(chain: Chain, tokens: "Chain | None" = None) -> Request:
-    """Blocks of 64 tokens for the text, of 16 for the token ids."""
+    """Blocks of 64 tokens for the text, of 16 for the token ids, and a few tokens more."""
     return Request(
         "r",
         "m",
@@ -70,7 +70,6 @@ def test_an_endpoint_that_reports_is_believed_over_what_it_was_sent(scene: Scene
 
 
 def test_what_was_just_sent_counts_before_the_engine_reports_it(scene: Scene) -> None:
-    scene.residency.cleared("a")
     scene.residency.stored("a", 16, blocks(7), Tier.GPU)
     scene.views.sent("a", prompt(TEXT, TOKENS), 10_000, 1.0)
     assert scene.held(prompt(TEXT, TOKENS), now=1.5) == {"a": 4}
