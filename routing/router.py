@@ -320,7 +320,8 @@ class Router:
     def _reserve(self, decision: Decision, now: float) -> None:
         state = decision.endpoint
         self.fleet.sending(state, decision)
-        prompt, cached = decision.prompt_tokens, decision.predicted_cached_tokens
+        prompt = decision.prompt_tokens
+        cached = decision.predicted_cached_tokens * state.trust.share
         own = max(round(prompt - cached), 0)
         context = max(round((prompt * prompt - cached * cached) / 2.0), 0)
         timing = state.timing
@@ -353,12 +354,11 @@ class Router:
         state = decision.endpoint
         trust = state.trust
         before = trust.share
-        predicted = decision.predicted_cached_tokens / before
-        trust.observe(predicted, cached_tokens)
+        trust.observe(decision.predicted_cached_tokens, cached_tokens)
         if trust.share != before:
             self.fleet.table.touch(state)
         if before < _TRUSTED and decision.request.streamed and decision.first_token_at is not None:
-            surprise = decision.predicted_cached_tokens - cached_tokens
+            surprise = decision.prompt_tokens - decision.own_tokens - cached_tokens
             self._learn_prefill(decision, decision.first_token_at, surprise)
 
     @staticmethod

@@ -9,6 +9,7 @@ count. Engines that report nothing leave it at 1.
 
 _GAIN = 0.05  # about the last 20 predictions count
 _LEAST = 0.02
+_FULL = 0.995  # from here on there is no doubt
 _MATTERS = 256.0  # tokens: a smaller prediction decides nothing and is mostly rounding
 
 
@@ -32,7 +33,8 @@ class Trust:
         share = min(reported / predicted, 1.0)
         self.held += share >= 0.9
         self.failed += share < 0.5
-        self.share = min(max(self.share + _GAIN * (share - self.share), _LEAST), 1.0)
+        trusted = self.share + _GAIN * (share - self.share)
+        self.share = 1.0 if trusted > _FULL else max(trusted, _LEAST)
 
     def forget(self) -> None:
         """The engine is another one now."""

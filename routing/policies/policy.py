@@ -58,7 +58,7 @@ class Choice:
     score: float
     """Lower is better; the unit is the policy's own."""
     cached_tokens: float
-    """Prompt tokens believed to be in the endpoint's cache."""
+    """Prompt tokens that the views say are in the endpoint's cache, before any doubt in them."""
     predicted_ttft: float | None
     """Predicted seconds to the first token; None when the policy predicts no time."""
     explanation: str

@@ -141,12 +141,14 @@ class PredictedTime:
             blocks = few.get(state.name)
             if blocks is None and many:
                 blocks = slate.held.blocks(state.name)
-            cached = slate.tokens(blocks) * state.trust.share if blocks else 0.0
+            believed = slate.tokens(blocks) if blocks else 0.0
+            cached = believed * state.trust.share
             wait = prefill.fixed
             if fetch is not None and state.timing.fetch < slope and state.name in fetch:
-                reachable = slate.tokens((blocks or 0.0) + fetch[state.name]) * state.trust.share
-                wait += (reachable - cached) * state.timing.fetch
-                cached = reachable
+                reachable = slate.tokens((blocks or 0.0) + fetch[state.name])
+                wait += (reachable - believed) * state.trust.share * state.timing.fetch
+                believed = reachable
+                cached = believed * state.trust.share
             queued = 0.0
             if ledger.prefill_tokens:
                 queued, context = ledger.queued_prefill(now, slope, tilt)
@@ -167,7 +169,7 @@ class PredictedTime:
                 itl += decoding * delay
             score = ttft + burn * work + price * itl
             if score < worst:
-                insort(best, (score, place, ttft, cached, queued, state))
+                insort(best, (score, place, ttft, believed, queued, state))
                 if len(best) > width:
                     best.pop()
                     worst = best[-1][0]
