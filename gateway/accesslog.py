@@ -1,30 +1,26 @@
 """One line a request, written without ever holding up the event loop.
 
-`AccessLog.write` encodes the line and appends it to a queue, a few microseconds. A thread
-takes everything queued ten times a second and writes it at once, so that a slow terminal,
-pipe or disk delays that thread only. (A pipe can't simply be made non-blocking: the flag
-would hold for every process that shares it.) The queue is bounded: when the reader falls
-behind by `MAX_LINES`, further lines are dropped, counted, and the count is logged.
+`AccessLog.write` encodes the line and queues it, a few microseconds; a thread writes it (see
+`gateway.background`). When the reader falls behind by `MAX_LINES`, further lines are dropped,
+counted, and the count is logged.
 """
 
 import logging
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from gateway.background import BackgroundWriter
 from gateway.record import RequestRecord
 
 MAX_LINES = 20_000
 """Lines waiting to be written; at about 600 bytes each, 12 MB."""
 LONGEST_TEXT = 256
 """Characters of what clients choose freely (path, model, request id) in a line."""
-_FLUSH_SECONDS = 0.1
 _CLOSE_SECONDS = 2.0
 
 LineFormat: TypeAlias = Callable[[RequestRecord, float], bytes]
@@ -41,54 +37,31 @@ class AccessLog:
     """
 
     def __init__(self, line_format: Literal["console", "json"], fd: int = 1) -> None:
-        self.dropped = 0
-        """Lines that could not be written."""
         self._line: LineFormat = json_line if line_format == "json" else console_line
         self._fd = fd
-        self._lines: deque[bytes] = deque()
-        self._waiting = threading.Event()  # there are lines, or it is time to go
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
-        self._thread.start()
+        self._writer = BackgroundWriter("access lines", self._flush, limit=MAX_LINES, log=_log)
+
+    @property
+    def dropped(self) -> int:
+        """Lines that could not be written."""
+        return self._writer.dropped
 
     def write(self, record: RequestRecord) -> None:
         """Queue the line of a finished request."""
-        lines = self._lines
-        if len(lines) >= MAX_LINES:
-            self.dropped += 1
+        if self._writer.full:  # then it need not be encoded
+            self._writer.dropped += 1
             return
-        lines.append(self._line(record, time.time()))
-        if not self._waiting.is_set():
-            self._waiting.set()
+        self._writer.put(self._line(record, time.time()))
 
     def close(self) -> None:
         """Write what is queued, for at most two seconds: nobody may be reading."""
-        self._closing.set()
-        self._waiting.set()
-        self._thread.join(_CLOSE_SECONDS)
-        if self._thread.is_alive():
-            _log.warning("the access log can't be written", extra={"lines": len(self._lines)})
+        if not self._writer.close(_CLOSE_SECONDS):
+            _log.warning("the access log can't be written", extra={"lines": self._writer.queued})
 
-    def _run(self) -> None:
-        told = 0
-        while not self._closing.is_set() or self._lines:
-            self._waiting.wait()
-            self._closing.wait(_FLUSH_SECONDS)
-            self._waiting.clear()
-            self._flush()
-            if self.dropped > told:
-                _log.warning("access lines dropped", extra={"lines": self.dropped - told})
-                told = self.dropped
-
-    def _flush(self) -> None:
-        # The only consumer: what is counted now is there to be taken.
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+    def _flush(self, lines: list[bytes]) -> None:
         data = memoryview(b"".join(lines))
-        try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-        except OSError:  # the reader is gone, the disk is full: serving goes on
-            self.dropped += len(lines)
+        while data:
+            data = data[os.write(self._fd, data) :]
 
 
 def json_line(record: RequestRecord, now: float) -> bytes:

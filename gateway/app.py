@@ -4,8 +4,9 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 
@@ -27,11 +28,14 @@ from gateway.readiness import Readiness
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, TlsError, upstream_context
+from gateway.trafficlog import TrafficLog
 from routing import router as routing_router
 from routing.breaker import BreakerSettings
 from routing.fleet import Fleet
 from routing.policies import make_policy
 from routing.prefix.index import PrefixIndex
+from routing.receipts import Receipts
+from routing.request import Request
 from routing.retries import RetrySettings
 from routing.router import Router, RouterSettings
 
@@ -91,6 +95,7 @@ class Gateway:
                 ),
             ),
             residency,
+            Receipts(settings.routing.receipts, settings.routing.receipt_sample),
         )
         self._telemetry = Telemetry(self.router.fleet.knows)
         self._watch: EventWatch | None = None
@@ -213,6 +218,7 @@ class Gateway:
             settings=settings.proxy,
             log_request=self._access_log().write if settings.log.access else _log_nothing,
             now=_clock,
+            log_traffic=self._traffic_log(),
             objectives=settings.routing.objectives,
             created=int(time.time()),
             cors=Cors(settings.cors),
@@ -230,6 +236,7 @@ class Gateway:
                 self._readiness,
                 _clock,
                 lambda: None if self._tls is None else self._tls.not_after,
+                receipts=self.router.receipts,
             ),
             settings.admin.host,
             settings.admin.port,
@@ -246,6 +253,17 @@ class Gateway:
         log = AccessLog(self._settings.log.format)
         self._running.callback(log.close)
         return log
+
+    def _traffic_log(self) -> Callable[[RequestRecord, Request], object] | None:
+        path = self._settings.log.traffic
+        if path is None:
+            return None
+        try:
+            log = TrafficLog(Path(path), max_bytes=self._settings.log.traffic_bytes)
+        except (OSError, ValueError) as error:
+            raise StartError(f"log.traffic: {error}") from error
+        self._running.callback(log.close)
+        return log.write
 
     async def _with_embedded(self, settings: Settings) -> Settings:
         if self._embedded is None:
@@ -282,7 +300,10 @@ class Gateway:
         self._prober.sync()
         if self._watch is not None:
             self._watch.sync()
-        self._telemetry.keep_endpoints(state.name for state in self.router.fleet)
+        names = [state.name for state in self.router.fleet]
+        self._telemetry.keep_endpoints(names)
+        if self.router.receipts is not None:
+            self.router.receipts.keep_endpoints(names)
 
     async def _follow(self, changes: AsyncIterator[Settings | ConfigError]) -> None:
         async for said in changes:

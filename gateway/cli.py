@@ -13,6 +13,7 @@ from rich.markup import escape
 from gateway.app import Gateway, StartError
 from gateway.config import ConfigError, Settings, from_options, load, watch
 from gateway.embedded import EmbeddedFleet
+from gateway.explain.command import explain
 from gateway.logs import set_up_logging
 
 app = typer.Typer(
@@ -108,6 +109,9 @@ def check_config(
         f"policy {settings.routing.policy}, clients on {settings.listen.host}:"
         f"{settings.listen.port}, operators on {settings.admin.host}:{settings.admin.port}"
     )
+
+
+app.command()(explain)
 
 
 def _add_commands() -> None:

@@ -163,6 +163,8 @@ class RoutingSettings(Section, frozen=True):
     default_cache_tokens: Count = 500_000
     max_requests_per_endpoint: Count | None = None
     fallbacks: CountOrZero = 3
+    receipts: Count = 1_000
+    receipt_sample: Fraction = 1.0
     objective: Objective = Objective()
     objectives: dict[Text, Objective] = {}
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
@@ -234,6 +236,8 @@ class LogSettings(Section, frozen=True):
     format: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
     access: bool = True
+    traffic: Text | None = None
+    traffic_bytes: Bytes = 268_435_456
 
 
 class Settings(Section, frozen=True):

@@ -85,7 +85,7 @@ class Receipts:
     """The receipts of one router, and what the predictions in them were worth.
 
     ``capacity``: receipts of ended requests that are kept, and as many again of failures,
-    retries and surprises; each takes about 2 KB and 8 bytes a prompt block. ``sample``: share
+    retries and surprises; each takes about 2.5 KB and 8 bytes a prompt block. ``sample``: share
     (0 to 1) of the ended requests that are kept when nothing was remarkable. ``surprise_limit``:
     ``|ln(observed / predicted)|`` of the time to first token above which one is remarkable.
     """

@@ -31,6 +31,7 @@ from routing.policies.policy import Policy, Slate
 from routing.prefix.index import PrefixIndex
 from routing.prefix.residency import Residency
 from routing.prefix.views import Views
+from routing.receipts import Receipts
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
 
@@ -75,6 +76,7 @@ class Router:
         policy: Policy,
         settings: RouterSettings,
         residency: Residency | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
         self.fleet = fleet
         self.prefix = prefix
@@ -82,6 +84,8 @@ class Router:
         self.residency = Residency(_RESIDENCY_BYTES) if residency is None else residency
         """What engines report of their caches: the exact view."""
         self.views = Views(prefix, self.residency)
+        self.receipts = receipts
+        """What was known when requests were routed, and what became of them; None: not kept."""
         self.policy = policy
         self.settings = settings
         self.recent: deque[Decision] = deque(maxlen=settings.receipts)
@@ -127,6 +131,8 @@ class Router:
                 self.views.explain(request, choice.endpoint.name, now, scale)
                 for choice in decision.choices
             ]
+        if self.receipts is not None:
+            self.receipts.routed(decision, now)
         self._reserve(decision, now)
         self.recent.append(decision)
         return decision
@@ -248,6 +254,11 @@ class Router:
         if decision.enter(Phase.ABANDONED):
             self._end(decision, now)
             self.fleet.unproven(decision.endpoint, decision)
+
+    def over(self, decision: Decision) -> None:
+        """No further attempt will be made: its receipt is complete. Idempotent."""
+        if self.receipts is not None:
+            self.receipts.observe(decision)
 
     # -- the fleet, as far as the prefix index follows it ----------------------------------
 

@@ -1,6 +1,6 @@
 """The operators' HTTP server: `/metrics`, `/healthz`, `/readyz` and the debug views."""
 
-import re
+import asyncio
 from collections.abc import Callable
 from itertools import islice
 
@@ -17,13 +17,16 @@ from gateway.admin.metrics import (
     RequestMetrics,
     RetryMetrics,
 )
-from gateway.admin.views import decision_view, endpoint_view
+from gateway.admin.predictions import PredictionMetrics
+from gateway.admin.receipts import ReceiptPage, receipt_page
+from gateway.admin.selection import SelectionError, read_selection
+from gateway.admin.views import endpoint_view
 from gateway.readiness import Readiness, ReadinessState
 from gateway.telemetry import Telemetry
+from routing.receipts import Receipt, Receipts
 from routing.router import Router
 
-_DEFAULT_LIMIT = 20
-_LIMIT = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
+_PAGES_AT_ONCE = 50  # receipts put into words, a millisecond or two, before others go on
 _STOP_SECONDS = 1.0  # pages take milliseconds: who is not served by then has gone
 
 
@@ -33,19 +36,23 @@ def make_app(
     readiness: Readiness,
     now: Callable[[], float],
     certificate_end: Callable[[], float | None] = lambda: None,
+    *,
+    receipts: Receipts | None = None,
 ) -> web.Application:
     """The application.
 
     ``now`` is the clock that the router is told the time by; ``certificate_end`` tells when
-    the certificate towards clients ends (Unix time), None without TLS.
+    the certificate towards clients ends (Unix time), None without TLS. ``receipts``: the
+    router's; without any, the latest decisions are shown as far as the router keeps them.
     """
-    pages = _Pages(router, telemetry, readiness, now, certificate_end)
+    pages = _Pages(router, telemetry, readiness, now, certificate_end, receipts)
     app = web.Application()
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/healthz", pages.healthz)
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/debug/endpoints", pages.endpoints)
     app.router.add_get("/debug/decisions", pages.decisions)
+    app.router.add_get("/debug/decisions/{request_id:.+}", pages.decision)
     return app
 
 
@@ -85,8 +92,11 @@ class _Pages:
         readiness: Readiness,
         now: Callable[[], float],
         certificate_end: Callable[[], float | None],
+        receipts: Receipts | None,
     ) -> None:
         self._router = router
+        self._kept = receipts
+        self._receipts = Receipts(1) if receipts is None else receipts
         self._readiness = readiness
         self._now = now
         self._collectors: tuple[Collector, ...] = (
@@ -95,6 +105,7 @@ class _Pages:
             RetryMetrics(router.retries),
             CertificateMetrics(certificate_end),
             EndpointMetrics(router.fleet, router.prefix, telemetry, now),
+            PredictionMetrics(self._receipts, router.fleet),
             ProcessCollector(registry=None),
         )
 
@@ -127,18 +138,63 @@ class _Pages:
 
     async def endpoints(self, _request: web.Request) -> web.Response:
         """Everything known about every endpoint, in the order in which they joined."""
-        router, now = self._router, self._now()
-        return _json([endpoint_view(state, router.prefix, now) for state in router.fleet])
+        router, now, errors = self._router, self._now(), self._receipts.by_endpoint
+        return _json(
+            [
+                endpoint_view(state, router.prefix, now, errors.get(state.name))
+                for state in router.fleet
+            ]
+        )
 
     async def decisions(self, request: web.Request) -> web.Response:
-        """The latest receipts, newest first, at most ``limit`` of them."""
-        text = request.query.get("limit", str(_DEFAULT_LIMIT))
-        if _LIMIT.fullmatch(text) is None:
-            message = f"limit is {text[:40]!r}; give a whole number from 1 to 999999"
-            return _json({"error": message}, status=400)
+        """The receipts that the query selects, newest first."""
+        try:
+            selection = read_selection(request.query)
+        except SelectionError as error:
+            return _json({"error": str(error)}, status=400)
         now = self._now()
-        latest = islice(reversed(self._router.recent), int(text))
-        return _json([decision_view(decision, now) for decision in latest])
+        fitting = (
+            receipt for receipt in self._latest() if selection.fits(receipt, self._receipts, now)
+        )
+        pages: list[ReceiptPage] = []
+        for receipt in islice(fitting, selection.limit):
+            pages.append(receipt_page(receipt, self._receipts, now))
+            if len(pages) % _PAGES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return _json(pages)
+
+    async def decision(self, request: web.Request) -> web.Response:
+        """The receipt of one request; of several with its id, the latest."""
+        request_id, now = request.match_info["request_id"], self._now()
+        for receipt in self._latest():
+            if receipt.decision.request.id == request_id:
+                return _json(receipt_page(receipt, self._receipts, now))
+        message = f"no receipt of a request {request_id!r}: {self._how_long_kept(request_id, now)}"
+        return _json({"error": message}, status=404)
+
+    def _latest(self) -> list[Receipt]:
+        """All receipts there are, newest first."""
+        if self._kept is not None:
+            return self._kept.latest()
+        return [
+            Receipt(decision, [], over=decision.outcome is not None)
+            for decision in reversed(self._router.recent)
+        ]
+
+    def _how_long_kept(self, request_id: str, now: float) -> str:
+        """What to expect of the receipts of ended requests."""
+        receipts = self._receipts
+        share = "" if receipts.sample >= 1.0 else f"{receipts.sample:.3g} of all, chosen by id: "
+        kept = (
+            f"kept are {share}the latest {receipts.capacity:,} that ended, "
+            "and as many that failed, were retried or surprised"
+        )
+        if not receipts.samples(request_id):
+            kept += "; this id is not among the chosen"
+        latest = self._latest()
+        if latest:
+            kept += f"; the oldest is {now - latest[-1].decision.at:,.0f} s old"
+        return kept
 
 
 def _json(page: object, *, status: int = 200) -> web.Response:

@@ -5,6 +5,7 @@ keeps anyway. docs/metrics.md has one line for each metric.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -92,7 +93,7 @@ class RequestMetrics(Collector):
         for label, model in self._telemetry.models.items():
             histogram = of(model)
             if any(histogram.counts):
-                family.add_metric((label,), _buckets(histogram), histogram.sum)
+                family.add_metric((label,), buckets(histogram), histogram.sum)
         return family
 
     def _decisions(self) -> Metric:
@@ -100,7 +101,7 @@ class RequestMetrics(Collector):
         family = HistogramMetricFamily(
             "inferway_decision_seconds", "What choosing an endpoint took.", labels=()
         )
-        family.add_metric((), _buckets(histogram), histogram.sum)
+        family.add_metric((), buckets(histogram), histogram.sum)
         return family
 
     def _tokens(self, name: str, text: str, of: Callable[[ModelTelemetry], int]) -> Metric:
@@ -298,15 +299,22 @@ def _by_reason(name: str, text: str, counts: dict[str, int]) -> Metric:
     return family
 
 
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+class Counted(Protocol):
+    """A histogram: upper bounds, and the count of each bucket alone, the last without bound."""
+
+    bounds: tuple[float, ...]
+    counts: list[int]
+
+
+def buckets(histogram: Counted) -> list[tuple[str, float]]:
     """The cumulative counts that Prometheus wants, by upper bound as text."""
     total = 0
-    buckets: list[tuple[str, float]] = []
+    cumulative: list[tuple[str, float]] = []
     bounds = (*map(str, histogram.bounds), "+Inf")
     for bound, count in zip(bounds, histogram.counts, strict=True):
         total += count
-        buckets.append((bound, total))
-    return buckets
+        cumulative.append((bound, total))
+    return cumulative
 
 
 def _add_ratio(family: GaugeMetricFamily, source: str, tokens: Iterable[CachedTokens]) -> None:

@@ -1,19 +1,22 @@
-"""What the debug pages show of endpoints and decisions, as plain data.
+"""What the debug pages show of endpoints, as plain data.
 
 Ages and durations in seconds instead of timestamps: the brain's clock means nothing outside.
 """
 
-from routing.decision import Decision
+from gateway.admin.receipts import between
 from routing.fleet import EndpointState, Load
-from routing.policies.policy import Choice
+from routing.prediction import PredictionErrors
 from routing.prefix.index import PrefixIndex
+from routing.trust import Trust
 
 View = dict[str, object]
 """Plain data for JSON; None where nothing is known."""
 
 
-def endpoint_view(state: EndpointState, prefix: PrefixIndex, now: float) -> View:
-    """Everything known about an endpoint."""
+def endpoint_view(
+    state: EndpointState, prefix: PrefixIndex, now: float, errors: PredictionErrors | None = None
+) -> View:
+    """Everything known about an endpoint. ``errors``: None when none was counted for it."""
     ledger, timing = state.ledger, state.timing
     models = state.models
     return {
@@ -58,6 +61,8 @@ def endpoint_view(state: EndpointState, prefix: PrefixIndex, now: float) -> View
             "inter_token_seconds_alone": timing.inter_token_seconds(1.0),
         },
         "prefix_blocks": prefix.blocks(state.name),
+        "trust": _trust_view(state.trust),
+        "prediction": None if errors is None else _prediction_view(errors),
     }
 
 
@@ -65,49 +70,33 @@ def _until(at: float | None, now: float) -> float | None:
     return None if at is None else round(max(at - now, 0.0), 3)
 
 
-def decision_view(decision: Decision, now: float) -> View:
-    """A receipt: who was considered, what was expected, what came of it."""
-    request = decision.request
-    sent = decision.sent_at
+def _trust_view(trust: Trust) -> View:
+    """How far the predictions about its cache are believed, and why."""
+    return {"share": round(trust.share, 6), "held": trust.held, "failed": trust.failed}
+
+
+def _prediction_view(errors: PredictionErrors) -> View:
+    """How far predictions about it were off; of histograms, the bounds that hold p50 and p90."""
+    ttft, cached, regret = errors.ttft, errors.cached_tokens, errors.regret
     return {
-        "id": request.id,
-        "model": request.model,
-        "streamed": request.streamed,
-        "age": _since(decision.at, now),
-        "policy": decision.policy,
-        "prompt_tokens": decision.prompt_tokens,
-        "output_tokens": decision.output_tokens,
-        "candidates": [_choice_view(choice) for choice in decision.choices],
-        "endpoint": decision.endpoint.name,
-        "phase": decision.phase.value,
-        "outcome": decision.outcome,
-        "failed_attempts": [
-            {
-                "endpoint": attempt.endpoint,
-                "after": _between(decision.at, attempt.at),
-                "reason": attempt.reason,
-                "refused": attempt.refused,
-            }
-            for attempt in decision.attempts
-        ],
-        "observed": {
-            "sent_after": _between(decision.at, sent),
-            "first_token_after": _between(sent, decision.first_token_at),
-            "finished_after": _between(sent, decision.finished_at),
-            "prompt_tokens": decision.reported_prompt_tokens,
-            "cached_tokens": decision.reported_cached_tokens,
-            "completion_tokens": decision.reported_completion_tokens,
+        "ttft": {
+            "compared": ttft.count,
+            "relative_error": errors.ttft_error.known,
+            "bias_seconds": ttft.bias,
+            "late_p90_seconds": ttft.under.quantile(0.9),
+            "early_p90_seconds": ttft.over.quantile(0.9),
         },
-    }
-
-
-def _choice_view(choice: Choice) -> View:
-    return {
-        "endpoint": choice.endpoint.name,
-        "score": choice.score,
-        "cached_tokens": choice.cached_tokens,
-        "predicted_ttft": choice.predicted_ttft,
-        "reason": choice.reason,
+        "itl": {
+            "compared": errors.itl_error.count,
+            "relative_error": errors.itl_error.known,
+        },
+        "cached_tokens": {"compared": cached.count, "bias_tokens": cached.bias},
+        "regret": {
+            "compared": regret.count,
+            "mean_seconds": regret.sum / regret.count if regret.count else None,
+            "p50_seconds": regret.quantile(0.5),
+            "p90_seconds": regret.quantile(0.9),
+        },
     }
 
 
@@ -129,9 +118,4 @@ def _load_view(load: Load, now: float) -> View:
 
 
 def _since(then: float | None, now: float) -> float | None:
-    return _between(then, now)
-
-
-def _between(start: float | None, end: float | None) -> float | None:
-    """Seconds from one time to another; None when either is not known."""
-    return None if start is None or end is None else round(end - start, 6)
+    return between(then, now)

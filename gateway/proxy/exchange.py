@@ -265,6 +265,9 @@ class Exchange:
             record.failed_endpoints = [failed.endpoint for failed in decision.attempts]
             record.predicted_cached_tokens = choice.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
+            self._context.router.over(decision)
+            if self._context.log_traffic is not None:
+                self._context.log_traffic(record, decision.request)
             self._delivery = None  # it refers back: without this only the collector frees both
         self._context.finished(record)
 

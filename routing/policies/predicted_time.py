@@ -62,10 +62,11 @@ class PredictedTime:
     prefix spreads by itself as soon as waiting costs more than computing it elsewhere.
 
     The targets come with the slate: of the request, or of the router (2 s and 50 ms). Parameters:
-    pace_share (0.25, by a sweep over 0.25 to 1 on recorded conversations: more buys goodput with
-    p90 of the first token, 2.70 to 2.89 s where the loads are heaviest); burn (share, 0.0);
-    foreign_prompt_tokens (tokens, 1,000), what an unknown waiting request has to compute. Among
-    scores within 2 % of the best's ttft the one with more cached tokens wins, then a rotation.
+    pace_share (0.35, by a sweep over 0.25 to 1 on recorded conversations: more buys goodput with
+    p90 of the first token, by 2 points and 1 % where the loads are heaviest); burn (share, 0.0:
+    none of 0.5 to 4 helped); foreign_prompt_tokens (tokens, 1,000), what an unknown waiting
+    request has to compute. Among scores within 2 % of the best's ttft the one with more cached
+    tokens wins, then a rotation.
 
     A large fleet is not scored one by one. Seen from a request, an endpoint's score is
     ``base + own x per_token``, and both come for all endpoints in one sweep over the fleet's
@@ -82,7 +83,7 @@ class PredictedTime:
 
     def __init__(
         self,
-        pace_share: float = 0.25,
+        pace_share: float = 0.35,
         burn: float = 0.0,
         foreign_prompt_tokens: float = 1_000.0,
     ) -> None:

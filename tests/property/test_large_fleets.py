@@ -21,7 +21,7 @@ from routing.prefix.index import PrefixIndex
 from routing.request import Chain, Request
 from routing.router import Router, RouterSettings
 
-PRICE = 0.25 * 2.0 / 0.050
+PRICE = 0.35 * 2.0 / 0.050
 RANKED = 8
 
 

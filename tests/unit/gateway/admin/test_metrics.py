@@ -15,12 +15,15 @@ from gateway.admin.metrics import (
     RequestMetrics,
     RetryMetrics,
 )
+from gateway.admin.predictions import PredictionMetrics
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
 from routing.fleet import Endpoint, Fleet, Load
 from routing.prefix.chain import text_chain
 from routing.prefix.index import PrefixIndex
+from routing.receipts import Receipts
 from routing.retries import RetryBudget, RetrySettings
+from tests.support.receipts import answered, decided, over
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "metrics.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -161,7 +164,34 @@ async def test_an_endpoint_that_left_leaves_no_series() -> None:
     assert at(found, "endpoint_requests_total", endpoint="b") == 0
 
 
+async def test_predictions_are_held_against_what_came() -> None:
+    receipts = Receipts(4)
+    late = decided(ttfts=(0.5, 0.6))
+    receipts.routed(late, 0.0)
+    answered(late, ttft=1.0)
+    late.reported_cached_tokens = 40
+    receipts.observe(late)
+    over(receipts, decided(ttfts=(1.0, 2.0)), ttft=0.75)
+    found = await samples(PredictionMetrics(receipts, fleet_of("e0", "e1")))
+    error = "ttft_prediction_error_seconds"
+    assert at(found, f"{error}_sum", direction="under") == 0.5
+    assert at(found, f"{error}_sum", direction="over") == 0.25
+    assert at(found, f"{error}_bucket", direction="over", le="0.25") == 1
+    assert at(found, f"{error}_bucket", direction="over", le="0.1") == 0
+    assert at(found, "cached_prediction_error_tokens_sum", direction="over") == 60
+    assert at(found, "ttft_regret_seconds_bucket", le="0.0") == 1
+    assert at(found, "ttft_regret_seconds_count") == 2
+    assert at(found, "ttft_regret_seconds_sum") == 0.4
+    ratio = at(found, "endpoint_ttft_relative_error", endpoint="e0")
+    assert ratio is not None and abs(ratio - (0.5 + 1 / 3) / 2) < 1e-9
+    assert at(found, "endpoint_itl_relative_error", endpoint="e0") is not None
+    assert at(found, "endpoint_ttft_relative_error", endpoint="e1") is None  # nothing compared
+    assert at(found, "endpoint_cache_trust", endpoint="e1") == 1
+
+
 async def test_the_documentation_has_every_metric_with_its_labels() -> None:
+    receipts = Receipts(1)
+    over(receipts, decided())
     fleet, prefix, telemetry = fleet_of("a"), PrefixIndex(1 << 20), Telemetry()
     fleet.observe_load("a", Load(at=0.0, running=1.0, waiting=1.0, kv_usage=0.5))
     finished(
@@ -182,6 +212,7 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
         RetryMetrics(RetryBudget(RetrySettings())),
         CertificateMetrics(lambda: 1.0),
         EndpointMetrics(fleet, prefix, telemetry, lambda: 0.0),
+        PredictionMetrics(receipts, fleet_of("e0")),
     ):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         told[base] = {label for label, _ in labels} - {"le"}

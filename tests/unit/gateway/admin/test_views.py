@@ -1,15 +1,17 @@
-"""What the debug pages show: everything known, null for what is not, ages for times."""
+"""The debug page of endpoints: everything known, null for what is not, ages for times."""
 
 import msgspec
 
-from gateway.admin.views import decision_view, endpoint_view
+from gateway.admin.views import endpoint_view
 from routing.decision import Decision
 from routing.fleet import Endpoint, Fleet, Load, ServedModel
 from routing.policies import make_policy
 from routing.prefix.chain import text_chain
 from routing.prefix.index import PrefixIndex
+from routing.receipts import Receipts
 from routing.request import Request
 from routing.router import Router, RouterSettings
+from tests.support.receipts import answered, decided
 
 
 def brain(*names: str) -> Router:
@@ -69,43 +71,33 @@ def test_an_endpoint_shows_what_it_serves_how_it_does_and_what_is_in_flight() ->
     assert (ledger["requests"], ledger["prefill_tokens"], ledger["decoding"]) == (1, 640, 0)
 
 
-def test_a_receipt_shows_the_candidates_and_nothing_observed_yet() -> None:
-    router = brain("a", "b")
-    view = plain(decision_view(routed(router), 12.0))
-    assert (view["id"], view["model"], view["age"]) == ("id-1", "m", 2.0)
-    assert (view["policy"], view["phase"], view["outcome"]) == ("predicted_time", "routed", None)
-    candidates = view["candidates"]
-    assert isinstance(candidates, list)
-    assert {candidate["endpoint"] for candidate in candidates} == {"a", "b"}
-    assert candidates[0]["endpoint"] == view["endpoint"]
-    assert candidates[0]["cached_tokens"] == 0
-    assert candidates[0]["predicted_ttft"] > 0
-    assert candidates[0]["reason"]
-    observed = view["observed"]
-    assert isinstance(observed, dict)
-    assert set(observed.values()) == {None}
-
-
-def test_a_receipt_shows_failures_and_what_was_observed_in_the_end() -> None:
-    router = brain("a", "b")
-    decision = routed(router)
-    first = decision.endpoint.name
-    router.failed(decision, 10.5, "connect_failed", refused=True)
-    assert router.retry(decision, 10.5)
-    router.sent(decision, 11.0)
-    router.first_token(decision, 11.25)
-    router.finished(decision, 13.0, prompt_tokens=650, cached_tokens=0, completion_tokens=20)
-    view = plain(decision_view(decision, 14.0))
-    assert view["failed_attempts"] == [
-        {"endpoint": first, "after": 0.5, "reason": "connect_failed", "refused": True}
-    ]
-    assert view["endpoint"] != first
-    assert view["outcome"] == "done"
-    assert view["observed"] == {
-        "sent_after": 1.0,
-        "first_token_after": 0.25,
-        "finished_after": 2.0,
-        "prompt_tokens": 650,
-        "cached_tokens": 0,
-        "completion_tokens": 20,
+def test_an_endpoint_shows_trust_and_what_predictions_about_it_were_worth() -> None:
+    receipts = Receipts(4)
+    decision = decided(ttfts=(0.5, 0.6))
+    receipts.routed(decision, 0.0)
+    answered(decision, ttft=1.0)
+    decision.reported_cached_tokens = 40
+    receipts.observe(decision)
+    state = decision.endpoint
+    state.trust.observe(1_000.0, 0)
+    prefix = PrefixIndex(1 << 20)
+    assert plain(endpoint_view(state, prefix, 5.0))["prediction"] is None
+    view = plain(endpoint_view(state, prefix, 5.0, receipts.by_endpoint["e0"]))
+    assert view["trust"] == {"share": 0.95, "held": 0, "failed": 1}
+    prediction = view["prediction"]
+    assert isinstance(prediction, dict)
+    assert prediction["ttft"] == {
+        "compared": 1,
+        "relative_error": 0.5,
+        "bias_seconds": -0.5,
+        "late_p90_seconds": 0.5,
+        "early_p90_seconds": None,
     }
+    assert prediction["cached_tokens"] == {"compared": 1, "bias_tokens": 60.0}
+    assert prediction["regret"] == {
+        "compared": 1,
+        "mean_seconds": 0.4,
+        "p50_seconds": 0.5,
+        "p90_seconds": 0.5,
+    }
+    assert prediction["itl"]["compared"] == 1

@@ -138,7 +138,7 @@ def test_predicted_time_is_the_documented_formula() -> None:
     work = 3_000 * slope + 1e-9 * (4_000**2 - 1_000**2) / 2
     ttft = 0.020 + 2_000 * slope + work
     assert choice.predicted_ttft == pytest.approx(ttft)
-    price = 0.25 * 2.0 / 0.050
+    price = 0.35 * 2.0 / 0.050
     a, c = state.timing.decode.fixed, state.timing.decode.tilt
     itl = a + b * 6 + c * (state.ledger.context_tokens + 4_000)
     others = 5 * (work / 256 + b + c * 4_000)
@@ -210,4 +210,4 @@ def test_a_reason_tells_the_numbers_of_its_time() -> None:
     assert choice.reason == "3 requests in flight"
     ahead = pick(PredictedTime(), endpoints, cached={"e0": 64.0})[0]
     endpoints[0].ledger.reserve("later", 5_000, 100, 0.0)
-    assert ahead.reason == "0.671 s: 0 tokens ahead, 64 cached, first token in 0.520 s"
+    assert ahead.reason == "0.732 s: 0 tokens ahead, 64 cached, first token in 0.520 s"

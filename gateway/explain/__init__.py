@@ -1,0 +1,1 @@
+"""What a request's receipt says, for people: the command `inferway explain`."""
