@@ -28,6 +28,8 @@ from gateway.readiness import Readiness
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, TlsError, upstream_context
+from gateway.tokenizing.local import TokenizerError
+from gateway.tokenizing.service import TokenizingService
 from gateway.trafficlog import TrafficLog
 from routing import router as routing_router
 from routing.breaker import BreakerSettings
@@ -161,7 +163,7 @@ class Gateway:
         )
         self._prober = prober
         settings = await self._with_embedded(settings)
-        await self._start_servers()
+        await self._start_servers(settings)
         if settings.kv_events is not None:
             self._watch = EventWatch(
                 router.fleet,
@@ -195,8 +197,7 @@ class Gateway:
             },
         )
 
-    async def _start_servers(self) -> None:
-        settings = self._settings
+    async def _start_servers(self, settings: Settings) -> None:
         try:
             if settings.listen.tls is not None:
                 self._tls = ServerTls(settings.listen.tls)
@@ -219,6 +220,7 @@ class Gateway:
             log_request=self._access_log().write if settings.log.access else _log_nothing,
             now=_clock,
             log_traffic=self._traffic_log(),
+            tokenizing=self._tokenizing(settings),
             objectives=settings.routing.objectives,
             created=int(time.time()),
             cors=Cors(settings.cors),
@@ -253,6 +255,19 @@ class Gateway:
         log = AccessLog(self._settings.log.format)
         self._running.callback(log.close)
         return log
+
+    def _tokenizing(self, settings: Settings) -> TokenizingService | None:
+        if not settings.tokenizers:
+            return None
+        fleet = self.router.fleet
+        try:
+            service = TokenizingService(
+                settings.tokenizers, settings.tokenizing_deadline, fleet.url_of, fleet.base_of
+            )
+        except TokenizerError as error:
+            raise StartError(f"tokenizers: {error}") from error
+        self._running.push_async_callback(service.close)
+        return service
 
     def _traffic_log(self) -> Callable[[RequestRecord, Request], object] | None:
         path = self._settings.log.traffic

@@ -240,13 +240,22 @@ class Fleet:
         """Whether some endpoint, healthy or not, serves ``model``."""
         return any(state.models is not None and model in state.models for state in self)
 
+    def base_of(self, model: str) -> str:
+        """The base model that ``model`` is an adapter of; itself when it is none, or unknown."""
+        group = self.candidates(model)
+        served = None if group is None else (group.endpoints[0].models or {}).get(model)
+        return model if served is None or served.base is None else served.base
+
+    def url_of(self, model: str) -> str | None:
+        """The address of the endpoint for ``model`` with the fewest requests; None without any."""
+        states = self.serving(model)
+        if not states:
+            return None
+        return min(states, key=lambda state: state.ledger.requests).endpoint.url
+
     def adapter(self, model: str) -> str | None:
         """The name of the LoRA adapter that ``model`` is; None for a base model."""
-        group = self.candidates(model)
-        if group is None:
-            return None
-        served = (group.endpoints[0].models or {}).get(model)
-        return None if served is None or served.base is None else model
+        return None if self.base_of(model) == model else model
 
     @property
     def undecided(self) -> bool:

@@ -117,7 +117,7 @@ class PredictionErrors:
         self.itl_error = ForgettingMean()
         """The same of the mean time between tokens."""
         self.cached_tokens = SignedErrors(_TOKENS)
-        """Cached prompt tokens: what was believed, before any doubt, minus what the engine reported."""
+        """Cached prompt tokens: believed in (before any doubt) minus reported by the engine."""
         self.regret = Histogram((0.0, *_SECONDS))
         """Estimated regret in seconds, see `estimated_regret`."""
 

@@ -18,10 +18,13 @@ from bench.traces.mooncake import SAMPLE, Row, TraceError, arrival_seconds, read
 from gateway.app import Gateway, StartError
 from gateway.config import AdminSettings, ListenSettings, LogSettings, RoutingSettings, Settings
 from gateway.embedded import EmbeddedFleet
+from gateway.settings import KvEventSettings
+from gateway.tokenizing.service import ENGINE
 from routing.policies import DEFAULT_POLICY, POLICIES
 
 MODEL = "sim-70b"
 _PRESET = "70b-h100x4"
+_TOKENIZING_SECONDS = 1.0
 _CACHE_TOKENS = 460_000  # KV cache of a 70B model on four 80 GB GPUs
 
 
@@ -42,12 +45,20 @@ def demo(
         list[str] | None,
         typer.Option(help="A policy to run; may be repeated. [round_robin, the default]"),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact/--no-exact",
+            help="Run the last policy once more, following the servers' cache events.",
+        ),
+    ] = True,
 ) -> None:
     """Replay recorded chat traffic against simulated servers, policy by policy.
 
     The requests are a slice of the Mooncake conversation trace. Gateway, sockets and servers'
     caches are real; only the servers' step times and words are made up. Each policy
-    meets fresh servers. Times are given at the recorded speed.
+    meets fresh servers. Times are given at the recorded speed. In the last run the gateway
+    knows the caches exactly: it follows the servers' cache events and asks them for token ids.
     """
     console = Console()
     policies = policy or ["round_robin", DEFAULT_POLICY]
@@ -63,7 +74,10 @@ def demo(
             f"in {plan[-1].at:.0f} s, on {servers} servers ({_PRESET}), "
             f"{1 / time_scale:g} times faster than real"
         )
-        summaries = run_all(policies, plan, servers, time_scale, console)
+        runs = [(name, False) for name in policies]
+        if exact:
+            runs.append((policies[-1], True))
+        summaries = run_all(runs, plan, servers, time_scale, console)
     except (TraceError, StartError) as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}")
         raise typer.Exit(2) from None
@@ -81,25 +95,26 @@ def make_plan(rows: Sequence[Row], speed: float, time_scale: float) -> list[Plan
 
 
 def run_all(
-    policies: Sequence[str],
+    runs: Sequence[tuple[str, bool]],
     plan: Sequence[PlannedRequest],
     servers: int,
     time_scale: float,
     console: Console,
 ) -> list[Summary]:
-    """One run a policy, each with its progress bar."""
+    """One run after the other (policy, exact), each with its progress bar."""
     columns = (
-        TextColumn("{task.description:>16}"),
+        TextColumn("{task.description:>21}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
     summaries = []
     with Progress(*columns, console=console) as progress:
-        for name in policies:
+        for policy, exact in runs:
+            name = f"{policy}, exact" if exact else policy
             task = progress.add_task(name, total=len(plan))
             advance = partial(progress.advance, task)
-            outcomes = uvloop.run(run_one(name, plan, servers, time_scale, advance))
+            outcomes = uvloop.run(run_one(policy, plan, servers, time_scale, advance, exact=exact))
             summaries.append(summarise(name, outcomes, time_scale))
     return summaries
 
@@ -110,13 +125,19 @@ async def run_one(
     servers: int,
     time_scale: float,
     done: Callable[[], object],
+    *,
+    exact: bool = False,
 ) -> list[Outcome]:
-    """One policy before fresh servers. Raises `gateway.app.StartError`."""
+    """One policy before fresh servers. Raises `gateway.app.StartError`.
+
+    ``exact``: the gateway follows the servers' cache events and asks them for token ids.
+    """
     fleet = EmbeddedFleet(
         (
             *("--servers", str(servers), "--model", MODEL, "--preset", _PRESET),
             *("--cache-tokens", str(_CACHE_TOKENS), "--time-scale", str(time_scale)),
             *("--max-batched-tokens", "8192"),
+            *(("--kv-events",) if exact else ()),
         )
     )
     gateway = Gateway(
@@ -124,6 +145,9 @@ async def run_one(
             listen=ListenSettings(port=0),
             admin=AdminSettings(port=0),
             routing=RoutingSettings(policy=policy),
+            kv_events=KvEventSettings() if exact else None,
+            tokenizers={MODEL: ENGINE} if exact else {},
+            tokenizing_deadline=_TOKENIZING_SECONDS,
             log=LogSettings(access=False),
         ),
         embedded=fleet,

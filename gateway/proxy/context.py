@@ -10,6 +10,7 @@ from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
 from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
+from gateway.tokenizing.service import TokenizingService
 from routing.request import Request
 from routing.router import Router
 
@@ -24,6 +25,7 @@ class ProxyContext:
     settings: ProxySettings
     log_request: Callable[[RequestRecord], None]
     log_traffic: Callable[[RequestRecord, Request], object] | None = None
+    tokenizing: TokenizingService | None = None
     objectives: Mapping[str, Objective] = field(default_factory=dict)
     created: int = 0  # Unix time in seconds at which the gateway started
     cors: Cors = field(default_factory=Cors)

@@ -2,13 +2,19 @@
 
 Phases::
 
-    READING --> DELIVERING --> OVER
-       |                        ^
-       +------------------------+   answered at once: models, preflights, refusals
+    READING --> TOKENIZING --> DELIVERING --> OVER
+       |            |  ^           ^            ^
+       |            +--|-----------|------------+   the client left
+       +---------------+-----------+                when engines report caches in token ids
+       +----------------------------------------+   answered at once: models, preflights, refusals
 
 Whatever happens, exactly one record is written and the client's connection is told once.
 """
 
+import asyncio
+from array import array
+from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
@@ -32,6 +38,7 @@ from routing.decision import Decision, Rejection, RejectionKind
 from routing.prefix.tokens import blocks_of, token_salt
 from routing.request import Chain, Request
 
+_TOKENIZABLE = frozenset({"chat", "completions"})
 _ALLOWED = "GET, HEAD, POST, OPTIONS"
 
 _REJECTIONS = {
@@ -66,6 +73,7 @@ class Exchange:
         self._record = record
         self._api: Api | None = None
         self._delivery: Delivery | None = None
+        self._tokenizing: asyncio.Task[array[int] | None] | None = None
         self._over = False
 
     # --- reading and deciding ----------------------------------------------------------------
@@ -118,7 +126,39 @@ class Exchange:
         self._record.api = api.name
         call = api.read(self._body)
         self._keep_out_internal_fields(call)
-        self._route(api, call)
+        if self._needs_ids(api, call):
+            self._tokenize(api, call)
+        else:
+            self._route(api, call, call.token_ids)
+
+    def _needs_ids(self, api: Api, call: Call) -> bool:
+        """Whether exact matching wants this prompt's token ids, and somebody can tell them."""
+        context = self._context
+        return (
+            context.tokenizing is not None
+            and call.model is not None
+            and call.token_ids is None
+            and len(call.chains) == 1
+            and api.name in _TOKENIZABLE
+            and bool(context.router.residency.sizes)
+            and context.tokenizing.serves(call.model)
+        )
+
+    def _tokenize(self, api: Api, call: Call) -> None:
+        """Have the prompt tokenized meanwhile; it is routed when the ids are there, or too late."""
+        assert self._context.tokenizing is not None
+        assert call.model is not None
+        self._tokenizing = self._context.tokenizing.ask(call.model, self._body)
+        self._tokenizing.add_done_callback(partial(self._tokenized, api, call))
+
+    def _tokenized(self, api: Api, call: Call, task: "asyncio.Task[array[int] | None]") -> None:
+        self._tokenizing = None
+        if self._over:
+            return
+        try:
+            self._route(api, call, None if task.cancelled() else task.result())
+        except ApiError as error:
+            self._refuse(error)
 
     def _keep_out_internal_fields(self, call: Call) -> None:
         """Only the gateway may say where KV comes from; such fields of clients end here."""
@@ -132,7 +172,7 @@ class Exchange:
         elif call.internal_fields:
             self._body = without_fields(self._body, call.internal_fields)
 
-    def _route(self, api: Api, call: Call) -> None:
+    def _route(self, api: Api, call: Call, token_ids: Sequence[int] | None) -> None:
         record = self._record
         record.model = call.model or ""
         record.streamed = call.streamed
@@ -146,7 +186,7 @@ class Exchange:
             max_output_tokens=call.max_output_tokens,
             streamed=call.streamed,
             priority=call.priority,
-            token_chains=self._token_chains(call),
+            token_chains=self._token_chains(call, token_ids),
             ttft_target=targets.ttft,
             itl_target=targets.itl,
         )
@@ -165,14 +205,14 @@ class Exchange:
             )
         self._deliver(api, decision)
 
-    def _token_chains(self, call: Call) -> dict[int, Chain] | None:
+    def _token_chains(self, call: Call, token_ids: Sequence[int] | None) -> dict[int, Chain] | None:
         """The prompt in the blocks that engines report their caches in, where its ids are known."""
         router = self._context.router
         sizes = router.residency.sizes
-        if call.token_ids is None or call.model is None or not sizes:
+        if token_ids is None or call.model is None or not sizes:
             return None
         salt = token_salt(router.fleet.adapter(call.model), call.cache_salt)
-        return {size: blocks_of(salt, call.token_ids, size) for size in sizes}
+        return {size: blocks_of(salt, token_ids, size) for size in sizes}
 
     def _deliver(self, api: Api, decision: Decision) -> None:
         self._delivery = Delivery(
@@ -212,6 +252,8 @@ class Exchange:
     def cancel(self) -> None:
         """The client went away: free the engine at once."""
         if not self._over:
+            if self._tokenizing is not None:
+                self._tokenizing.cancel()
             if self._delivery is not None:
                 self._delivery.cancel()
             self._end(499, "client_gone")
