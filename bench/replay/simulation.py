@@ -1,0 +1,208 @@
+"""Replaying a workload: simulated engines around the real router, in virtual time.
+
+    arrival ──► Router.route ──► Engine ──► first token, end ──► Router
+                   ▲                │
+                   └── scrapes, reports of caches, later ──┘
+
+The router sees what a gateway would see and no more: prompts as chains of block hashes, scrapes
+at intervals, reports of caches after a lag, tokens as they come; not the length of an answer
+before its end.
+"""
+
+import gc
+from math import inf
+from random import Random
+from time import perf_counter, thread_time
+
+from bench.replay.engine import Engine
+from bench.replay.faults import with_siblings
+from bench.replay.flight import Flight
+from bench.replay.job import Job
+from bench.replay.outcome import Replay
+from bench.replay.policies import PolicyChoice, fresh_policy
+from bench.replay.prompts import Prompts
+from bench.replay.servers import Server, Servers
+from bench.replay.settings import ReplaySettings
+from bench.replay.timeline import Timeline
+from bench.replay.workload import Workload
+from routing.decision import Rejection
+from routing.fleet import Fleet
+from routing.prefix.index import PrefixIndex
+from routing.router import Router
+
+__all__ = ["PolicyChoice", "ReplaySettings", "Simulation", "replay"]
+
+_SHIFT = 0.5  # of the gap to the next arrival: by how much a seed moves one at most
+
+
+def replay(workload: Workload, policy: PolicyChoice, settings: ReplaySettings) -> Replay:
+    """Play the workload before fresh engines under one policy: same arguments, same outcome.
+
+    Raises ValueError for an unknown policy and for a request that an engine could never hold.
+    """
+    began = perf_counter()
+    collecting = gc.isenabled()
+    gc.disable()  # almost nothing made here is garbage before the end
+    try:
+        simulation = Simulation(workload, policy, settings)
+        simulation.run()
+    finally:
+        if collecting:
+            gc.enable()
+    return simulation.result(perf_counter() - began)
+
+
+class Simulation:
+    """One replay. `run` plays it, `result` tells what became of everybody."""
+
+    def __init__(self, workload: Workload, policy: PolicyChoice, settings: ReplaySettings) -> None:
+        fault = settings.fault
+        self._settings = settings
+        self._dice = Random(f"replay {settings.seed}")
+        self._workload = workload.faster(settings.speed)
+        if fault.siblings:
+            self._workload = with_siblings(
+                self._workload, fault.siblings, fault.siblings_every, settings.seed
+            )
+        self._arrivals = arrivals = self._workload.arrivals
+        self._last = arrivals[-1].at if arrivals else 0.0
+        self._prompts = Prompts(
+            workload.block_tokens, known_tokens=settings.events, wrong_tokens=fault.wrong_tokens
+        )
+        engines: dict[str, Engine] = {}
+        self._policy = fresh_policy(policy, engines, settings.seed)
+        self.timeline = Timeline()
+        self.router = Router(
+            Fleet(), PrefixIndex(settings.prefix_index_bytes), self._policy, settings.router
+        )
+        self.servers = Servers(
+            settings,
+            workload.block_tokens,
+            self._last,
+            self.router,
+            engines,
+            self.timeline,
+            self._dice,
+        )
+        self.flights: list[Flight] = []
+        """Who has arrived, in order."""
+        self._in_flight = 0
+        self._decision_seconds = 0.0
+
+    def run(self) -> None:
+        """Play until everybody has finished, or to the horizon."""
+        timeline, fault, arrivals = self.timeline, self._settings.fault, self._arrivals
+        self.servers.watch()
+        if fault.clear_at is not None:
+            timeline.at(fault.clear_at * self._last, self._clear, self.servers.first)
+        if fault.restart_at is not None:
+            timeline.at(fault.restart_at * self._last, self._restart, self.servers.first)
+        if arrivals:
+            timeline.at(arrivals[0].at, self._arrive, 0)
+        end = self._last + self._settings.horizon
+        while (self._in_flight or len(self.flights) < len(arrivals)) and timeline.step(end):
+            pass
+
+    def result(self, wall_seconds: float) -> Replay:
+        """What became of every request, and of every endpoint over time."""
+        settings = self._settings
+        return Replay(
+            policy=self._policy.name,
+            workload=self._workload.name,
+            endpoints=settings.endpoints,
+            speed=settings.speed,
+            seed=settings.seed,
+            requests=[flight.outcome() for flight in self.flights],
+            samples=self.servers.samples,
+            decision_seconds=self._decision_seconds,
+            wall_seconds=wall_seconds,
+        )
+
+    # -- requests --------------------------------------------------------------------------
+
+    def _arrive(self, number: int) -> None:
+        arrivals, now = self._arrivals, self.timeline.now
+        arrival = arrivals[number]
+        if number + 1 < len(arrivals):
+            self.timeline.at(self._moved(number + 1), self._arrive, number + 1)
+        chain = self._prompts.chain(arrival)
+        flight = Flight(number, arrival, chain, now)
+        self.flights.append(flight)
+        request = self._prompts.request(number, arrival, chain)
+        began = thread_time()
+        decision = self.router.route(request, now)
+        self._decision_seconds += thread_time() - began
+        if not isinstance(decision, Rejection):
+            flight.decision = decision
+            self._in_flight += 1
+            self._send(flight)
+
+    def _moved(self, number: int) -> float:
+        """When an arrival comes with this seed; the order stays."""
+        at = self._arrivals[number].at
+        if number + 1 == len(self._arrivals):
+            return at
+        return at + (self._arrivals[number + 1].at - at) * _SHIFT * self._dice.random()
+
+    def _send(self, flight: Flight) -> None:
+        now, arrival, decision = self.timeline.now, flight.arrival, flight.routed
+        server = self.servers[decision.endpoint.name]
+        flight.place = server.place
+        self.router.sent(decision, now)
+        server.flights[flight.number] = flight
+        server.queried_tokens += arrival.prompt_tokens
+        before = server.engine.wake_at
+        server.engine.submit(
+            Job(flight.number, flight.chain, arrival.prompt_tokens, arrival.output_tokens), now
+        )
+        self._wake(server, before)
+
+    def _wake(self, server: Server, before: float) -> None:
+        """Have the engine completed when it wants to be, unless that is arranged already."""
+        engine = server.engine
+        if engine.wake_at not in (before, inf):
+            self.timeline.at(engine.wake_at, self._complete, server, engine, engine.wake_at)
+
+    def _complete(self, server: Server, engine: Engine, planned: float) -> None:
+        if engine.wake_at != planned or server.engine is not engine:
+            return  # it was cut short since, or is gone
+        now, router = self.timeline.now, self.router
+        if server.reports is not None:
+            server.reports.publish()
+        first, done = engine.complete()
+        for job in first:
+            flight = server.flights[job.number]
+            flight.first_token_at = now
+            flight.cached = job.cached_tokens or 0
+            server.hit_tokens += flight.cached
+            router.first_token(flight.routed, now)
+        for job in done:
+            flight = server.flights.pop(job.number)
+            flight.finished_at = now
+            self._in_flight -= 1
+            router.finished(
+                flight.routed,
+                now,
+                prompt_tokens=job.prompt_tokens,
+                cached_tokens=job.cached_tokens,
+                completion_tokens=job.output_tokens,
+            )
+        self._wake(server, planned)
+
+    # -- faults ----------------------------------------------------------------------------
+
+    def _clear(self, server: Server) -> None:
+        before = server.engine.wake_at
+        server.engine.reset_cache(self.timeline.now)
+        self._wake(server, before)
+
+    def _restart(self, server: Server) -> None:
+        """Everything in flight there fails; what had no token yet may be tried elsewhere."""
+        now, router = self.timeline.now, self.router
+        for flight in self.servers.restart(server):
+            router.failed(flight.routed, now, "the connection was reset")
+            # A stream that has begun can't be sent again: it is lost.
+            if flight.first_token_at is None and router.retry(flight.routed, now):
+                self._send(flight)
+            else:
+                self._in_flight -= 1

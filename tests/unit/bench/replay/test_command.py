@@ -1,0 +1,93 @@
+"""What the options of `inferway replay` ask for."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.replay.command import chosen_loads, chosen_policies
+from bench.replay.suite import Load, robustness_runs, runs
+from routing.policies import POLICIES
+
+
+def loads(
+    trace: str | None = None,
+    *,
+    endpoints: int | None = None,
+    speed: float | None = None,
+    rate: float | None = None,
+    requests: int | None = None,
+    full: bool = False,
+) -> list[Load]:
+    return chosen_loads(trace, endpoints, speed, rate, requests, None, full=full)
+
+
+def test_without_options_it_is_a_quick_look_at_the_sample() -> None:
+    assert [load.source for load in loads()] == ["sample", "shared-prefix"]
+    assert loads(requests=50)[0].requests == 50
+
+
+def test_a_trace_has_speed_and_endpoints() -> None:
+    (load,) = loads("some/chats.jsonl.gz", endpoints=16, speed=2.0, requests=100)
+    assert load.name == "chats 16w x2"
+    assert (load.endpoints, load.speed, load.requests, load.rate) == (16, 2.0, 100, None)
+    (load,) = loads("some/chats.jsonl.gz")
+    assert (load.endpoints, load.speed) == (8, 1.0)
+    assert loads(speed=0.5)[0].source == "sample"
+
+
+def test_a_rate_alone_means_the_synthetic_load() -> None:
+    (load,) = loads(rate=11.0)
+    assert load == loads("shared-prefix", rate=11.0)[0]
+    assert (load.name, load.rate, load.speed) == ("shared-prefix 8w 11/s", 11.0, 1.0)
+    assert loads("shared-prefix", endpoints=4)[0].name == "shared-prefix 4w 9/s"
+
+
+def test_full_is_every_load_of_the_acceptance() -> None:
+    found = loads("mooncake.jsonl.gz", full=True)
+    assert [load.name for load in found] == [
+        "conversation 8w x1",
+        "conversation 8w x1.5",
+        "conversation 16w x2",
+        "conversation 16w x3",
+        "shared-prefix 8w 9/s",
+        "shared-prefix 8w 11/s",
+    ]
+    assert [load.bars.goodput_lead for load in found] == [0.0, 4.0, 0.0, 4.0, -1.0, -1.0]
+    assert {load.bars.ttft_p90 for load in found} == {1.03}
+    assert {load.bars.ttft_p99 for load in found} == {1.05}
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"full": True}, "TRACE"),
+        ({"trace": "x", "full": True, "speed": 2.0}, "leave"),
+        ({"trace": "shared-prefix", "speed": 2.0}, "--rate"),
+        ({"trace": "x", "rate": 2.0}, "--speed"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, object], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        loads(**options)  # type: ignore[arg-type]
+
+
+def test_policies_are_all_of_them_or_those_that_are_named() -> None:
+    assert chosen_policies(None) == [*POLICIES, "clairvoyant"]
+    assert chosen_policies(" round_robin,predicted_time, round_robin") == [
+        "round_robin",
+        "predicted_time",
+    ]
+    with pytest.raises(ValueError, match="did you mean predicted_time"):
+        chosen_policies("predicted_tme")
+    with pytest.raises(ValueError, match="names none"):
+        chosen_policies(" , ")
+
+
+def test_a_plan_has_every_combination_once() -> None:
+    some = loads("a") + loads("b")
+    plan = list(runs(some, ["p", "q"], seeds=range(3), events=(True, False)))
+    assert len(plan) == len(set(plan)) == 2 * 2 * 3 * 2
+    faults = list(robustness_runs(some[0], ["p", "q"], ["f", "g", "h"], seed=5))
+    assert len(faults) == 6 and {one.seed for one in faults} == {5}
+    assert str(faults[0]) == "a 8w x1, p, seed 5, f"
+    assert Path(plan[0].load.source).name == "a"
