@@ -79,3 +79,18 @@ def test_index_fills_its_budget_and_keeps_it(tmp_path: Path) -> None:
     assert 0.95 * (32 << 20) < figures["bytes_used"] <= 32 << 20
     assert figures["blocks"] < 16 * figures["prompts"]
     assert len(found["checks"]) == 2 and found["rounds"][-1]["prompts"] == 100_000
+
+
+def test_exactness_compares_what_was_predicted_with_what_servers_report(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "exactness.json", *("exactness", "--requests", "600", "--cache-tokens", "20000")
+    )
+    assert done.returncode == 0, done.stdout
+    assert found["medians"][0]["requests"] == 600
+    assert [check["ok"] for check in found["checks"]] == [True, True, True]
+
+
+def test_events_measures_what_following_caches_costs(tmp_path: Path) -> None:
+    _, found = bench(tmp_path / "events.json", *("events", "--blocks", "20000", "--rounds", "1"))
+    assert found["medians"][0]["cpu_us_per_block"] > 0
+    assert len(found["checks"]) == 2
