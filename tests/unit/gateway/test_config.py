@@ -127,7 +127,12 @@ def test_an_error_reads_well() -> None:
         ("listen: 8080", "listen", "expected a mapping of settings"),
         ("[1, 2]", "", "expected a mapping of settings"),
         ("8080: {}", "8080", "unknown key"),
-        ("zzz: 1", "zzz", "known are listen, admin, endpoints, routing, kv_events, tokenizers, tokenizing_deadline, probes, proxy, cors, log"),
+        (
+            "zzz: 1",
+            "zzz",
+            "known are listen, admin, endpoints, routing, kv_events, tokenizers, "
+            "tokenizing_deadline, probes, proxy, cors, log",
+        ),
         ("probes: {interval: 0}", "probes.interval", "above 0"),
         ("probes: {interval: .nan}", "probes.interval", "above 0"),
         ("probes: {timeout: .inf}", "probes.timeout", "at most 86400"),

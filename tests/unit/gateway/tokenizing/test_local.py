@@ -1,121 +1,81 @@
-import contextlib
+"""A model's own tokenizer: the ids that the plain library gives for the rendered text."""
+
 import json
-from array import array
 from pathlib import Path
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from gateway.tokenizing.body import UntokenizableError, read
-from gateway.tokenizing.local import LocalTokenizer, TokenizerError
+from gateway.tokenizing.body import Chat, Text, UntokenizableError, read
+from gateway.tokenizing.local import LocalTokenizer
+from tests.support.trained_tokenizers import saved, trained
 
-SPECIAL = ["<|start|>", "<|end|>"]
-TEMPLATE = (
-    "{% for message in messages %}"
-    "<|start|>{{ message.role }}\n{{ message.content }}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
-)
-CORPUS = ["the quick brown fox", "jumps over the lazy dog", "user", "assistant\n", "a b c  d"] * 20
+MESSAGES = [{"role": "user", "content": "the lazy fox"}]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small byte-level BPE tokenizer with a chat template."""
-    path = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.save(str(path / "tokenizer.json"))
-    (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
-    return path
+def request(**body: object) -> Text | Chat:
+    return read(json.dumps(body).encode())
 
 
-@pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> LocalTokenizer:
-    return LocalTokenizer(folder)
+def test_a_chat_is_its_rendered_text(tmp_path: Path) -> None:
+    plain = trained(begins=True)
+    tokenizer = LocalTokenizer(saved(tmp_path, plain))
+    text = "<|im_start|>user\nthe lazy fox<|im_end|>\n<|im_start|>assistant\n"
+    bare = plain.encode(text, add_special_tokens=False).ids
+    assert list(tokenizer.ids(request(messages=MESSAGES))) == bare
+    begun = tokenizer.ids(request(messages=MESSAGES, add_special_tokens=True))
+    assert list(begun) == plain.encode(text).ids == [0, *bare]
 
 
-def ids(tokenizer: LocalTokenizer, **body: object) -> "array[int]":
-    return tokenizer.ids(read(msgspec.json.encode(body)))
+def test_a_completion_is_its_text(tmp_path: Path) -> None:
+    plain = trained(begins=True)
+    tokenizer = LocalTokenizer(saved(tmp_path, plain))
+    assert list(tokenizer.ids(request(prompt="over the dog"))) == plain.encode("over the dog").ids
+    bare = tokenizer.ids(request(prompt="over the dog", add_special_tokens=False))
+    assert list(bare) == plain.encode("over the dog", add_special_tokens=False).ids
+    assert list(tokenizer.ids(request(prompt=""))) == [0]
 
 
-def test_a_chat_is_rendered_and_tokenized_whole(folder: Path, tokenizer: LocalTokenizer) -> None:
-    messages = [{"role": "user", "content": "the lazy fox"}]
-    text = "<|start|>user\nthe lazy fox<|end|><|start|>assistant\n"
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    assert list(ids(tokenizer, messages=messages)) == plain.encode(text).ids
+def test_a_growing_conversation_is_tokenized_from_where_it_was_left(tmp_path: Path) -> None:
+    tokenizer = LocalTokenizer(saved(tmp_path, trained()))
+    messages = [{"role": "user", "content": "the quick brown fox " * 20} for _ in range(10)]
+    tokenizer.ids(request(messages=messages))
+    messages.append({"role": "assistant", "content": "jumps"})
+    prepared = tokenizer.prepare(request(messages=messages))
+    assert prepared.lookup.unknown < 600
+    assert tokenizer.complete(prepared) == tokenizer._encode("".join(prepared.lookup.pieces))
 
 
-def test_a_completion_is_its_text(folder: Path, tokenizer: LocalTokenizer) -> None:
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    assert list(ids(tokenizer, prompt="over the dog")) == plain.encode("over the dog").ids
+def test_special_tokens_that_are_split_are_never_cut_at(tmp_path: Path) -> None:
+    tokenizer = LocalTokenizer(saved(tmp_path, trained(), split_special_tokens=True))
+    assert not tokenizer.pieces.cuts
+    ids = tokenizer.of_text("<|im_end|>" * 30)
+    assert trained().token_to_id("<|im_end|>") not in ids
 
 
-@given(texts=st.lists(st.text(max_size=40), min_size=1, max_size=6))
-@settings(max_examples=200, deadline=None)
-def test_pieces_add_up_to_the_whole(tokenizer: LocalTokenizer, texts: list[str]) -> None:
-    text = "".join(f"<|start|>user\n{one}<|end|>" for one in texts)
-    assert tokenizer.of_text(text) == tokenizer._encode(text)
+def test_a_template_of_its_own_for_tools(tmp_path: Path) -> None:
+    named = [
+        {"name": "default", "template": "plain"},
+        {"name": "tool_use", "template": "{{ tools[0].function.name }}"},
+    ]
+    tokenizer = LocalTokenizer(saved(tmp_path, trained(), None, chat_template=named))
+    tools = [{"type": "function", "function": {"name": "fox"}}]
+    assert tokenizer.ids(request(messages=MESSAGES)) == tokenizer.of_text("plain")
+    assert tokenizer.ids(request(messages=MESSAGES, tools=tools)) == tokenizer.of_text("fox")
 
 
-def test_parts_of_text_are_joined(tokenizer: LocalTokenizer) -> None:
-    parts = [{"type": "text", "text": "the"}, {"type": "text", "text": "fox"}]
-    joined = ids(tokenizer, messages=[{"role": "user", "content": "the\nfox"}])
-    assert ids(tokenizer, messages=[{"role": "user", "content": parts}]) == joined
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-        {"messages": [{"role": "user", "content": "x"}], "chat_template": "{{ 1 }}"},
-        {"messages": [{"role": "user", "content": "x"}], "continue_final_message": True},
-        {"prompt": [1, 2, 3]},
-        {},
-    ],
-)
-def test_what_cannot_be_known_is_not_guessed(tokenizer: LocalTokenizer, body: object) -> None:
-    with pytest.raises(UntokenizableError):
-        tokenizer.ids(read(msgspec.json.encode(body)))
-
-
-@given(body=st.binary(max_size=200))
-def test_no_body_is_more_than_untokenizable(tokenizer: LocalTokenizer, body: bytes) -> None:
-    with contextlib.suppress(UntokenizableError):
-        tokenizer.ids(read(body))
-
-
-def test_a_template_can_not_get_out_of_its_sandbox(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
-    (tmp_path / "chat_template.jinja").write_text("{{ messages.__class__.__mro__ }}")
-    with pytest.raises(UntokenizableError, match="refuses"):
-        ids(LocalTokenizer(tmp_path), messages=[{"role": "user", "content": "x"}])
-
-
-def test_the_cache_of_pieces_is_bounded(folder: Path) -> None:
-    small = LocalTokenizer(folder, cache_bytes=10_000)
-    for number in range(500):
-        small.of_text(f"<|start|>message {number}<|end|>")
-    assert len(small._pieces) < 60
-
-
-@pytest.mark.parametrize("content", ["", "{", '{"model": 1}'])
-def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
-        LocalTokenizer(tmp_path)
-
-
-def test_a_missing_template_is_said(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+def test_a_missing_template_is_said(tmp_path: Path) -> None:
+    tokenizer = LocalTokenizer(saved(tmp_path, trained(), template=None))
     with pytest.raises(UntokenizableError, match="no chat template"):
-        ids(LocalTokenizer(tmp_path), messages=[{"role": "user", "content": "x"}])
+        tokenizer.ids(request(messages=MESSAGES))
+    assert tokenizer.ids(request(prompt="the"))
+
+
+def test_a_text_that_is_no_unicode_is_untokenizable(tmp_path: Path) -> None:
+    tokenizer = LocalTokenizer(saved(tmp_path, trained()))
+    with pytest.raises(UntokenizableError):
+        tokenizer.ids(Text("\ud800"))
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '"\\ud800"'}}
+    source = "{{ messages[0].tool_calls[0].function.arguments }}"
+    other = LocalTokenizer(saved(tmp_path / "calls", trained(), template=source))
+    with pytest.raises(UntokenizableError, match="Unicode"):
+        other.ids(request(messages=[{"role": "assistant", "tool_calls": [call]}]))
