@@ -242,6 +242,8 @@ class Residency:
         if slot.blocks:
             size = slot.block_tokens
             self._retire(endpoint, slot)
+            if not self._free and self.bytes_used + SLOT_BYTES > self.byte_budget:
+                self.sweep(self._holdings)  # no room for one more slot: have this one back at once
             slot = self._reporting(endpoint)
             if size is not None:
                 self._resize(endpoint, slot, size)
