@@ -90,7 +90,7 @@ def replay(
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="All loads of the acceptance; TRACE is Mooncake's conversation."
+            "--full", help="All loads that have bars; TRACE is Mooncake's conversation."
         ),
     ] = False,
     processes: Annotated[

@@ -118,7 +118,7 @@ def quick_loads(requests: int | None = None, preset: str | None = None) -> list[
 
 
 def full_loads(trace: Path, requests: int | None = None, preset: str | None = None) -> list[Load]:
-    """All loads of the acceptance; ``trace`` is Mooncake's conversation trace.
+    """All loads that have bars; ``trace`` is Mooncake's conversation trace.
 
     Of each pair of intensities, the lighter asks that nobody is better, the heavier for a lead.
     All run on one kind of engine, whose cache holds the shared prefixes with room to spare;
