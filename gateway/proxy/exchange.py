@@ -100,8 +100,8 @@ class Exchange:
                 self._forward(operation.api)
             else:
                 self._answer_models(operation)
-        except BadTargetError as error:
-            self._refuse(ApiError(400, "invalid_path", str(error)))
+        except BadTargetError as wrong:  # names of their own: mypyc gives a variable one type
+            self._refuse(ApiError(400, "invalid_path", str(wrong)))
         except ApiError as error:
             self._refuse(error)
 
