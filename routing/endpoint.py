@@ -18,6 +18,9 @@ from routing.latency import Timing
 from routing.ledger import Ledger
 from routing.trust import Trust
 
+SCRAPE_FRESH_SECONDS = 5.0
+"""A scrape older than this says nothing about the queue of now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

@@ -20,8 +20,7 @@ from typing import TypeAlias
 import xxhash
 
 from routing.decision import Decision, Phase
-from routing.endpoint import EndpointState
-from routing.policies.predicted_time import SCRAPE_FRESH_SECONDS
+from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
 from routing.prediction import (
     PredictionErrors,
     estimated_regret,

@@ -89,9 +89,7 @@ def replay(
     ] = None,
     full: Annotated[
         bool,
-        typer.Option(
-            "--full", help="All loads that have bars; TRACE is Mooncake's conversation."
-        ),
+        typer.Option("--full", help="All loads that have bars; TRACE is Mooncake's conversation."),
     ] = False,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Processes.", show_default="one a core")

@@ -5,14 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import ClassVar, TypeAlias
 
-from routing.endpoint import EndpointState
+from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
 from routing.loads import Column, below, lowest
 from routing.policies.policy import Choice, Slate
 from routing.prefix.match import Match
 from routing.request import Request
-
-SCRAPE_FRESH_SECONDS = 5.0
-"""A scrape older than this says nothing about the queue of now."""
 
 NEAR_TIE = 0.02
 """Scores this close, as a share of the best one's time to first token, are equal: predictions

@@ -22,6 +22,7 @@ from heapq import heappop, heappush
 from itertools import compress
 from typing import NamedTuple
 
+from routing.prefix.walk import runs, runs_anywhere
 from routing.request import Chain
 
 # What things weigh, rounded up to the allocator's 16 bytes: hash tables at the sparse end of
@@ -161,7 +162,7 @@ class Residency:
             chain = chains.get(size)
             if chain is None:
                 continue
-            near = _runs(self._tables[Tier.GPU], chain, live)
+            near = runs(self._tables[Tier.GPU], chain, live)
             if not lower:
                 for holders, blocks in near:
                     held = Held(blocks * size, blocks * size)
@@ -170,7 +171,7 @@ class Residency:
             in_gpu: dict[str, int] = {}
             for holders, blocks in near:
                 in_gpu.update(dict.fromkeys(self._named(holders), blocks))
-            for holders, blocks in _runs_anywhere((self._tables[0], *lower), chain, live):
+            for holders, blocks in runs_anywhere((self._tables[0], *lower), chain, live):
                 reachable = blocks * size
                 for name in self._named(holders):
                     found[name] = Held(in_gpu.get(name, 0) * size, reachable)
@@ -369,55 +370,3 @@ class Residency:
 
 _FEW = 8  # holders up to which naming them one by one is faster
 _AS_FLAGS = bytes.maketrans(b"01", b"\0\1")
-
-
-def _runs(table: Mapping[int, int], chain: Chain, live: int) -> list[tuple[int, int]]:
-    """The leading runs of ``chain`` in one tier: (holders, blocks), each holder once.
-
-    Only of the slots in ``live``; those that lack the first block are left out.
-    """
-    runs: list[tuple[int, int]] = []
-    last, blocks = -1, 0
-    for here in map(table.get, chain):
-        if here is not last:
-            if here is None:
-                break
-            last = here
-            left = live & here
-            if left != live:
-                if blocks:
-                    runs.append((live ^ left, blocks))
-                live = left
-                if not live:
-                    return runs
-        blocks += 1
-    if blocks:
-        runs.append((live, blocks))
-    return runs
-
-
-def _runs_anywhere(
-    tables: Sequence[Mapping[int, int]], chain: Chain, live: int
-) -> list[tuple[int, int]]:
-    """`_runs` over several tiers: a block may lie in any of them."""
-    runs: list[tuple[int, int]] = []
-    last: tuple[int | None, ...] = ()
-    blocks = 0
-    for here in zip(*(map(table.get, chain) for table in tables), strict=True):
-        if here != last:
-            last = here
-            anywhere = 0
-            for holders in here:
-                if holders is not None:
-                    anywhere |= holders
-            left = live & anywhere
-            if left != live:
-                if blocks:
-                    runs.append((live ^ left, blocks))
-                live = left
-                if not live:
-                    return runs
-        blocks += 1
-    if blocks:
-        runs.append((live, blocks))
-    return runs

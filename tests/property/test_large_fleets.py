@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.decision import Decision
+from routing.endpoint import SCRAPE_FRESH_SECONDS
 from routing.fleet import Endpoint, EndpointState, Fleet, Health, Load
 from routing.policies import make_policy
-from routing.policies.predicted_time import NEAR_TIE, SCORE_ALL, SCRAPE_FRESH_SECONDS
+from routing.policies.predicted_time import NEAR_TIE, SCORE_ALL
 from routing.prefix.chain import BLOCK_TOKENS
 from routing.prefix.index import PrefixIndex
 from routing.request import Chain, Request

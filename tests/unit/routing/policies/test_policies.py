@@ -4,11 +4,12 @@ from random import Random
 
 import pytest
 
+from routing.endpoint import SCRAPE_FRESH_SECONDS
 from routing.fleet import Endpoint, EndpointState, Fleet, Load
 from routing.loads import Group, LoadTable
 from routing.policies import POLICIES, Choice, Policy, Slate, make_policy
 from routing.policies.power_of_two import PowerOfTwo
-from routing.policies.predicted_time import SCRAPE_FRESH_SECONDS, PredictedTime
+from routing.policies.predicted_time import PredictedTime
 from routing.prefix.match import Match
 from routing.request import Request
 
