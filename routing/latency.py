@@ -12,6 +12,7 @@ What one endpoint has not shown yet, its like have: endpoints of one pool (same 
 share a model, and each has one factor of its own, believed to be 1 until it shows otherwise.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from math import exp, log, sqrt
 
@@ -24,7 +25,8 @@ _SETTLED_GAIN = 0.1
 _PRIOR = 4.0  # observations that being like the pool is worth
 _FACTOR_GAIN = 0.05
 _DRAW = 0.05
-_TOLD_EACH = 64
+_TOLD_ALL = 64  # observations up to which all members are told, each time their number doubles
+_TOLD_IN_TURN = 4
 _LENGTH_GAIN = 0.01
 _MOST_APART = 2.5  # an endpoint is at most 12 times as fast or slow as its pool
 
@@ -178,14 +180,13 @@ class PoolTiming:
     lower tier, 25 GB/s at 320 KB a token.
     """
 
-    __slots__ = ("_members", "_told_at", "decode", "fetch", "prefill")
+    __slots__ = ("_members", "decode", "fetch", "prefill")
 
     def __init__(self) -> None:
         self.prefill = LinearTime(fixed=0.020, slope=1.0 / 8_000.0, tilt=1e-9)
         self.decode = LinearTime(fixed=0.015, slope=0.0001, tilt=10e-9)
         self.fetch = 13e-6
-        self._members: dict[Timing, None] = {}
-        self._told_at = 0
+        self._members: OrderedDict[Timing, None] = OrderedDict()  # told longest ago first
 
     def join(self, timing: "Timing") -> None:
         """Follow what the pool learns."""
@@ -196,15 +197,19 @@ class PoolTiming:
         self._members.pop(timing, None)
 
     def learned(self) -> None:
-        """Tell the members: after each of the first observations, then after every so many.
+        """Tell the members: a few in turn, so that an observation costs the same in any pool.
 
-        As many as there are members: so an observation costs the same however large the pool.
+        The first ones move the pool far from its prior: all are told of the first, the second,
+        the fourth and so on.
         """
         seen = self.prefill.seen + self.decode.seen
-        if seen > _TOLD_EACH and seen - self._told_at < len(self._members):
+        if seen <= _TOLD_ALL and not seen & (seen - 1):
+            for timing in self._members:
+                timing.follow()
             return
-        self._told_at = seen
-        for timing in self._members:
+        for _ in range(min(_TOLD_IN_TURN, len(self._members))):
+            timing = next(iter(self._members))
+            self._members.move_to_end(timing)
             timing.follow()
 
 
