@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from gateway.proxy.outbox import Outbox
 from gateway.proxy.upstream import State, UpstreamConnection
 from routing.fleet import Endpoint
 
@@ -69,9 +70,10 @@ class ConnectAttempt:
 class EndpointPool:
     """The connections to one endpoint."""
 
-    def __init__(self, address: Address, settings: PoolSettings) -> None:
+    def __init__(self, address: Address, settings: PoolSettings, outbox: Outbox) -> None:
         self.address = address
         self._settings = settings
+        self._outbox = outbox
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -120,7 +122,7 @@ class EndpointPool:
             attempt.waiter.not_connected(failure)
 
     def _track(self) -> UpstreamConnection:
-        connection = UpstreamConnection(self)
+        connection = UpstreamConnection(self, self._outbox)
         self._all.add(connection)
         return connection
 
@@ -162,6 +164,8 @@ class Pools:
     """The pools of all endpoints, made on first use."""
 
     def __init__(self, settings: PoolSettings) -> None:
+        self.outbox = Outbox()
+        """What goes out in this turn, towards endpoints and clients alike."""
         self._settings = settings
         self._pools: dict[str, EndpointPool] = {}  # by URL
 
@@ -169,7 +173,7 @@ class Pools:
         """The pool of an endpoint."""
         pool = self._pools.get(endpoint.url)
         if pool is None:
-            pool = EndpointPool(Address.of(endpoint.url), self._settings)
+            pool = EndpointPool(Address.of(endpoint.url), self._settings, self.outbox)
             self._pools[endpoint.url] = pool
         return pool
 
