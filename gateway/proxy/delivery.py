@@ -168,7 +168,7 @@ class Delivery:
         router.failed(self.decision, now, reason, refused=refused, blameless=blameless)
         if not router.retry(self.decision, now):
             return False
-        self._record.retries.append(reason)
+        self._record.retries += (reason,)
         self._drop_upstream()
         self._pool = self._context.pools.of(self.decision.endpoint.endpoint)
         self._attempt()

@@ -304,7 +304,8 @@ class Exchange:
         if self._delivery is not None:
             decision = self._delivery.decision
             choice = decision.choice
-            record.failed_endpoints = [failed.endpoint for failed in decision.attempts]
+            if decision.attempts:
+                record.failed_endpoints = tuple(one.endpoint for one in decision.attempts)
             record.predicted_cached_tokens = choice.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
             self._context.router.over(decision)

@@ -156,7 +156,7 @@ class RequestReader:
             size = sum(len(name) + len(value) + 4 for name, value in self._fields)
             if size + len(self._target) > settings.max_header_bytes:
                 self._refuse_and_raise(self._head_too_large())
-        version = parser.get_http_version()
+        version = self._request_line.version or parser.get_http_version()
         self._head = head = RequestHead(
             parser.get_method().decode(),
             self._target,
@@ -190,6 +190,7 @@ class RequestReader:
         if self._parser.should_upgrade():
             return  # the parser leaves its body to the other protocol, which we decline
         self.state = Reading.BETWEEN
+        self._request_line.end()
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         head = self._head
