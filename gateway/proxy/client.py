@@ -16,10 +16,10 @@ from typing import TypeAlias, cast
 from gateway.apis.call import ApiError
 from gateway.apis.catalogue import error_dialect
 from gateway.proxy.context import ProxyContext
-from gateway.proxy.exchange import Exchange
+from gateway.proxy.exchange import Connection, Exchange
 from gateway.proxy.heads import Origin, RequestHead, own_response
 from gateway.proxy.outbox import Sender
-from gateway.proxy.reader import Reading, RequestReader
+from gateway.proxy.reader import Arrivals, Reading, RequestReader
 from gateway.proxy.roster import Roster
 from gateway.record import RequestRecord
 
@@ -32,8 +32,8 @@ _LONGEST_REQUEST_ID = 128
 _Arrived: TypeAlias = tuple[RequestHead, bytes] | ApiError
 
 
-class ClientConnection(asyncio.Protocol):
-    """One client's connection."""
+class ClientConnection(Connection, Arrivals):
+    """One client's connection: an `asyncio.Protocol` by shape (see decisions/0006)."""
 
     def __init__(self, context: ProxyContext, roster: Roster) -> None:
         self.deadline = inf
@@ -228,6 +228,10 @@ class ClientConnection(asyncio.Protocol):
         """Send bytes, unless the client is gone."""
         if self._sender is not None and data:
             self._sender.write(data)
+
+    def expect_until(self, deadline: float) -> None:
+        """Have the exchange told when this time has passed."""
+        self.deadline = deadline
 
     def exchange_over(self, *, keep_alive: bool) -> None:
         """The answer is written: go on with the next request, or close."""

@@ -7,9 +7,9 @@ States::
 """
 
 from enum import Enum
-from typing import Protocol
 
 import httptools
+from mypy_extensions import trait
 
 from gateway.apis.call import ApiError
 from gateway.proxy.heads import Headers, RequestHead, without_upgrade
@@ -26,7 +26,8 @@ class Reading(Enum):
     STOPPED = 4
 
 
-class Arrivals(Protocol):
+@trait
+class Arrivals:
     """Whom a reader tells what came; the client's connection in production."""
 
     def begins(self) -> None:

@@ -12,9 +12,10 @@ response that arrives whole is relayed in one write.
 
 import asyncio
 from enum import Enum
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
+from mypy_extensions import trait
 
 from gateway.proxy.heads import Headers
 from gateway.proxy.outbox import Outbox, Sender
@@ -35,7 +36,8 @@ class State(Enum):
     CLOSED = 3
 
 
-class ResponseSink(Protocol):
+@trait
+class ResponseSink:
     """Whom a response is for; the exchange in production."""
 
     def response_head(self, status: int, headers: Headers) -> None:
@@ -53,7 +55,8 @@ class ResponseSink(Protocol):
         """
 
 
-class ConnectionKeeper(Protocol):
+@trait
+class ConnectionKeeper:
     """Whoever lent the connection; the pool in production."""
 
     def release(self, connection: "UpstreamConnection") -> None:
@@ -63,8 +66,8 @@ class ConnectionKeeper(Protocol):
         """Forget a connection that is closed or must not be used again."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to an endpoint."""
+class UpstreamConnection:
+    """One connection to an endpoint: an `asyncio.Protocol` by shape (see decisions/0006)."""
 
     def __init__(self, keeper: ConnectionKeeper, outbox: Outbox) -> None:
         self.state = State.IDLE
