@@ -49,6 +49,7 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _LONGEST_KNOWN: Final = 128
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -158,11 +159,11 @@ def internal_fields(headers: Headers) -> list[bytes]:
     return [name for name, _ in headers if name.replace(b"_", b"-").startswith(_ONLY_OURS)]
 
 
-def _named_by_connection(fields: Mapping[bytes, bytes]) -> frozenset[bytes]:
-    value = fields.get(b"connection")
-    if value is None or value.lower() in _CONNECTION_OPTIONS:
-        return frozenset()
-    return frozenset(token.strip().lower() for token in value.split(b","))
+def _named(connection: bytes) -> frozenset[bytes]:
+    """The fields that a ``Connection`` field names."""
+    if connection.lower() in _CONNECTION_OPTIONS:
+        return _NOTHING
+    return frozenset(token.strip().lower() for token in connection.split(b","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,8 @@ def request_head(
 ) -> bytes:
     """The head that goes to an endpoint: the client's fields less what ends at this hop."""
     fields = head.fields
-    named = _named_by_connection(fields)
+    connection = fields.get(b"connection")
+    named = _NOTHING if connection is None else _named(connection)
     lines = [
         head.method.encode(),
         b" ",
@@ -237,7 +239,10 @@ def response_head(
     ``framing`` and ``extra`` are whole header lines. ``own_cors``: the gateway answers CORS,
     so what the endpoint says of it is left out.
     """
-    named = _named_by_connection(by_name(headers))
+    named = _NOTHING
+    for name, value in headers:
+        if name == b"connection":
+            named |= _named(value)
     if own_cors:
         headers = [one for one in headers if not one[0].startswith(b"access-control-")]
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]

@@ -88,6 +88,7 @@ class UpstreamConnection:
         self._status = 0
         self._bodiless = False
         self._started = False  # a byte of the response came
+        self._is_http_1_1 = False  # as its first line says; asking the parser takes longer
         self._head_new = False  # the head is parsed and not delivered yet
         self._until_close = False  # the body ends when the connection does
         self._complete = False
@@ -150,7 +151,9 @@ class UpstreamConnection:
         if self._sink is None:  # nobody asked: bytes on an idle connection, or after a cancel
             self.close()
             return
-        self._started = True
+        if not self._started:
+            self._started = True
+            self._is_http_1_1 = data.startswith(b"HTTP/1.1 ")
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -227,7 +230,7 @@ class UpstreamConnection:
         self._status = self._parser.get_status_code()
         if self._status < 200:
             return
-        version = self._parser.get_http_version()
+        version = "1.1" if self._is_http_1_1 else self._parser.get_http_version()
         if version not in {"1.0", "1.1"}:
             raise _UnreadableError
         framed = coded = False
@@ -254,6 +257,7 @@ class UpstreamConnection:
         if self._status < 200:
             self._headers = []
             self._status = 0
+            self._is_http_1_1 = False
         elif not self._complete:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()
