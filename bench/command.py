@@ -1,5 +1,6 @@
 """The command `inferway bench`, also as ``python -m bench``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from bench import decide as decisions
 from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
-from bench.overhead import comparison, gateways, scenarios, tables
+from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
 from bench.results import Results, figures_table, number, print_checks, results, write_json
 from routing.policies import DEFAULT_POLICY, POLICIES
@@ -65,6 +66,13 @@ def overhead(
         float, typer.Option(min=0.0001, max=1.0, help="Share of the full number of requests.")
     ] = 1.0,
     servers: Annotated[int, typer.Option(min=1, help="Model servers behind each gateway.")] = 4,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compiled/--interpreted",
+            help="Which build of ours is measured; the compiled one is made when there is none.",
+        ),
+    ] = True,
     json: Json = None,
 ) -> None:
     """Compare gateways on the same work: CPU, latency and memory.
@@ -87,8 +95,15 @@ def overhead(
         for asked, fitted in zip(full, plan, strict=True)
         if asked != fitted
     ]
+    ours = gateways.INFERWAY
     with Servers(servers) as upstreams, console.status("starting") as status:
-        runs = list(comparison.play(names, plan, rounds, upstreams, status.update))
+        if compiled and ours.name in names:
+            try:
+                ours = replace(ours, environment=build.compiled_environment(status.update))
+            except build.NoCompiledBuildError as error:
+                compiled = False
+                notes.append(f"inferway is not compiled: {error}")
+        runs = list(comparison.play(names, plan, rounds, upstreams, status.update, ours))
     notes += [f"{run.gateway}: {run.failure}" for run in runs if run.failure is not None]
     found = comparison.medians(runs)
     for one in plan:
@@ -101,6 +116,7 @@ def overhead(
                 "scenarios": to_builtins(plan),
                 "rounds": rounds,
                 "scale": scale,
+                "compiled": compiled,
                 "servers": servers,
                 "descriptors": limit,
             },

@@ -28,7 +28,7 @@ def test_overhead_measures_every_kind_of_work_and_verifies_it(tmp_path: Path) ->
         tmp_path / "overhead.json",
         *("overhead", "--gateway", "inferway", "--gateway", "direct"),
         *("--rounds", "1", "--scale", "0.01", "--scenario", "unary-4k-c32"),
-        *("--scenario", "streams", "--scenario", "long-220k-c20"),
+        *("--scenario", "streams", "--scenario", "long-220k-c20", "--interpreted"),
     )
     assert done.returncode == 0, done.stdout
     assert found["machine"]["cores"] >= 1 and found["parameters"]["scale"] == 0.01
@@ -53,7 +53,7 @@ def test_a_rival_that_is_not_there_is_named_and_fails_the_checks(tmp_path: Path)
     done, found = bench(
         tmp_path / "absent.json",
         *("overhead", "--gateway", "inferway", "--gateway", "vllm-router"),
-        *("--rounds", "1", "--scale", "0.001", "--scenario", "unary-4k-c1"),
+        *("--rounds", "1", "--scale", "0.001", "--scenario", "unary-4k-c1", "--interpreted"),
     )
     assert done.returncode == 1
     assert found["notes"] == ["vllm-router: absent: vllm-router is not installed"]
