@@ -21,6 +21,7 @@ from mypy_extensions import trait
 
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import AnswerModel, AnswerModels, Forward, error_dialect, resolve
+from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.proxy.context import ProxyContext
@@ -126,12 +127,22 @@ class Exchange(Owner):
     def _forward(self, api: Api) -> None:
         self._api = api
         self._record.api = api.name
+        self._bound_depth()
         call = api.read(self._body)
         self._keep_out_internal_fields(call)
         if self._needs_ids(api, call):
             self._tokenize(api, call)
         else:
             self._route(api, call, call.token_ids)
+
+    def _bound_depth(self) -> None:
+        limit = self._context.settings.max_json_depth
+        if limit is not None and deeper_than(self._body, limit):
+            raise ApiError(
+                400,
+                "json_too_deep",
+                f"The body nests arrays and objects more than {limit} levels deep.",
+            )
 
     def _needs_ids(self, api: Api, call: Call) -> bool:
         """Whether exact matching wants this prompt's token ids, and somebody can tell them."""
