@@ -1,5 +1,7 @@
 """``/v1/messages``: a conversation in Anthropic's terms, as content blocks."""
 
+from typing import Final
+
 import msgspec
 from msgspec import Raw
 
@@ -10,18 +12,18 @@ from gateway.apis.decoding import decode, decode_body, require_model
 from gateway.apis.fields import internal_fields, output_limit
 from gateway.apis.prompt import Prompt, Tag, chain_of, salt
 
-BILLING_HEADER = b'"x-anthropic-billing-header'
+BILLING_HEADER: Final = b'"x-anthropic-billing-header'
 """How a system block begins that some clients send first and change with every request.
 
 vLLM leaves such a block out of the prompt, so that it does not spoil the prefix cache."""
 
 
-_KNOWN_BLOCKS = frozenset({"text", "image", "document", "tool_use", "tool_result"})
+_KNOWN_BLOCKS: Final = frozenset({"text", "image", "document", "tool_use", "tool_result"})
 
-_body = msgspec.json.Decoder(MessagesBody)
-_block = msgspec.json.Decoder(Block)
-_type_only = msgspec.json.Decoder(TypeOnly)
-_tool_choice = msgspec.json.Decoder(ToolChoice | None)
+_body: Final = msgspec.json.Decoder(MessagesBody)
+_block: Final = msgspec.json.Decoder(Block)
+_type_only: Final = msgspec.json.Decoder(TypeOnly)
+_tool_choice: Final = msgspec.json.Decoder(ToolChoice | None)
 
 
 def read_messages(body: bytes) -> Call:
@@ -71,7 +73,7 @@ def _write_system(prompt: Prompt, system: Raw) -> None:
 
 def _is_billing(raw: Raw, where: str) -> bool:
     text = written_text(decode(_block, raw, where).text, f"{where}.text")
-    return text is not None and text[: len(BILLING_HEADER)] == BILLING_HEADER
+    return text is not None and bytes(text[: len(BILLING_HEADER)]) == BILLING_HEADER
 
 
 def _write_content(prompt: Prompt, content: Raw, where: str, *, nested: bool) -> None:

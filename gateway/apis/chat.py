@@ -1,5 +1,7 @@
 """``/v1/chat/completions``: a conversation as messages with roles."""
 
+from typing import Final
+
 import msgspec
 
 from gateway.apis.bodies import ABSENT, ChatBody, Message
@@ -9,7 +11,7 @@ from gateway.apis.decoding import decode_body, require_model
 from gateway.apis.fields import internal_fields, output_limit
 from gateway.apis.prompt import Prompt, Tag, chain_of, salt
 
-_body = msgspec.json.Decoder(ChatBody)
+_body: Final = msgspec.json.Decoder(ChatBody)
 
 
 def read_chat(body: bytes) -> Call:

@@ -34,8 +34,8 @@ class _Hashed:
     ids: Sequence[int] | None = None
 
 
-_body = msgspec.json.Decoder(CompletionBody)
-_list = msgspec.json.Decoder(list[str | int | Mixed])
+_body: Final = msgspec.json.Decoder(CompletionBody)
+_list: Final = msgspec.json.Decoder(list[str | int | Mixed])
 
 
 def read_completion(body: bytes) -> Call:

@@ -10,10 +10,10 @@ from gateway.apis.call import ApiError
 from gateway.apis.decoding import decode
 from gateway.apis.prompt import Prompt, Tag
 
-TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
 """Parts whose ``text`` goes into the prompt as it is."""
 
-MEDIA_PARTS = frozenset(
+MEDIA_PARTS: Final = frozenset(
     {
         "audio_embeds",
         "audio_url",
@@ -37,11 +37,11 @@ MEDIA_PARTS = frozenset(
 _QUOTE: Final = ord('"')
 _BRACKET: Final = ord("[")
 
-_part = msgspec.json.Decoder(Part)
-_type_only = msgspec.json.Decoder(TypeOnly)
-_parts = msgspec.json.Decoder(list[Raw])
-_text = msgspec.json.Decoder(str | None)
-_text_or_list = msgspec.json.Decoder(str | list[Raw] | None)
+_part: Final = msgspec.json.Decoder(Part)
+_type_only: Final = msgspec.json.Decoder(TypeOnly)
+_parts: Final = msgspec.json.Decoder(list[Raw])
+_text: Final = msgspec.json.Decoder(str | None)
+_text_or_list: Final = msgspec.json.Decoder(str | list[Raw] | None)
 
 
 def written_text(raw: Raw, where: str) -> memoryview | None:

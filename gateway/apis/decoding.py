@@ -1,7 +1,7 @@
 """Typed JSON decoding whose failures are errors that a client can act on."""
 
 import re
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -9,9 +9,9 @@ from gateway.apis.call import ApiError
 
 T = TypeVar("T")
 
-_AT = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
-_BYTE = re.compile(r" \(byte (?P<byte>\d+)\)$")
-_MISSING = re.compile(r"^Object missing required field `(?P<field>.*)`$")
+_AT: Final = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
+_BYTE: Final = re.compile(r" \(byte (?P<byte>\d+)\)$")
+_MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, where: str = "") -> T:

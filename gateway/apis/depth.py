@@ -5,11 +5,12 @@ nearly every body: what has no more brackets than levels allowed can't be too de
 """
 
 import re
+from typing import Final
 
 import numpy as np
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_STEPS = np.zeros(256, np.int8)
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STEPS: Final = np.zeros(256, np.int8)
 _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
 

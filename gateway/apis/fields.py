@@ -1,10 +1,12 @@
 """Fields that bodies of most operations share, and their readings."""
 
+from typing import Final
+
 from gateway.apis.bodies import ABSENT, Common
 from gateway.apis.call import ApiError
 from gateway.apis.splice import given_fields
 
-INTERNAL_FIELDS = (
+INTERNAL_FIELDS: Final = (
     "kv_transfer_params",
     "ec_transfer_params",
     "bootstrap_host",

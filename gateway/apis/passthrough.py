@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Final
 
 import msgspec
 
@@ -12,12 +13,12 @@ from gateway.apis.fields import internal_fields
 from gateway.apis.multipart import form_fields
 from gateway.apis.prompt import BYTES_PER_TOKEN, MEDIA_TOKENS
 
-_FORM_FIELDS = frozenset({"model", "stream"})
+_FORM_FIELDS: Final = frozenset({"model", "stream"})
 
-_FIRST = re.compile(rb"[ \t\n\r]*+(\{|--)?")
-_LOOK = 64  # bytes, in which a file shows that it is no JSON in an odd encoding
+_FIRST: Final = re.compile(rb"[ \t\n\r]*+(\{|--)?")
+_LOOK: Final = 64  # bytes, in which a file shows that it is no JSON in an odd encoding
 
-_body = msgspec.json.Decoder(Common)
+_body: Final = msgspec.json.Decoder(Common)
 
 
 def read_passthrough(body: bytes) -> Call:

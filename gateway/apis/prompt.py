@@ -29,16 +29,16 @@ from gateway.apis.bodies import ABSENT
 from routing.prefix.chain import text_chain
 from routing.request import Chain
 
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN: Final = 4
 """Nominal length of a token of text; the router corrects it by what engines report."""
 
-MEDIA_TOKENS = 1024
+MEDIA_TOKENS: Final = 1024
 """Nominal length of an image, a sound or a video, in tokens: engines turn one into a few
 hundred to a few thousand, which only they know. Its digest is repeated over as many bytes, so
 that blocks and tokens of a prompt stay in proportion."""
 
-_DIGEST_BYTES = 16
-_MEDIA_REPEATS = MEDIA_TOKENS * BYTES_PER_TOKEN // _DIGEST_BYTES
+_DIGEST_BYTES: Final = 16
+_MEDIA_REPEATS: Final = MEDIA_TOKENS * BYTES_PER_TOKEN // _DIGEST_BYTES
 
 
 class Tag:

@@ -14,14 +14,14 @@ from gateway.apis.prompt import Prompt, Tag, chain_of, salt
 
 _BRACE: Final = ord("{")
 
-TOOL_OUTPUTS = frozenset(
+TOOL_OUTPUTS: Final = frozenset(
     {"computer_call_output", "custom_tool_call_output", "function_call_output"}
 )
 """Items that carry what a tool gave: text, or parts as in a message."""
 
 
-_body = msgspec.json.Decoder(ResponsesBody)
-_item = msgspec.json.Decoder(Item)
+_body: Final = msgspec.json.Decoder(ResponsesBody)
+_item: Final = msgspec.json.Decoder(Item)
 
 
 def read_response(body: bytes) -> Call:

@@ -4,6 +4,8 @@ Their bodies matter by size alone, so nothing but the common fields is read; wha
 body needs, the engine says.
 """
 
+from typing import Final
+
 import msgspec
 
 from gateway.apis.bodies import Common
@@ -12,7 +14,7 @@ from gateway.apis.decoding import decode_body, require_model
 from gateway.apis.fields import internal_fields
 from gateway.apis.prompt import BYTES_PER_TOKEN
 
-_body = msgspec.json.Decoder(Common)
+_body: Final = msgspec.json.Decoder(Common)
 
 
 def read_sized(body: bytes) -> Call:

@@ -2,28 +2,29 @@
 
 import json
 import re
+from typing import Final
 
 import msgspec
 
 from gateway.apis.call import Usage
 
-_USAGE = b'"usage"'
-_TIMINGS = b'"timings"'
-_MAX_OBJECT = 8192
+_USAGE: Final = b'"usage"'
+_TIMINGS: Final = b'"timings"'
+_MAX_OBJECT: Final = 8192
 """Bytes of one usage object that are looked at; real ones have a few hundred."""
 
-_MAX_OBJECTS = 16
+_MAX_OBJECTS: Final = 16
 """Usage objects that are looked at: a stream may carry one an event."""
 
-_OPENS_OBJECT = re.compile(rb"\s*:\s*(?=\{)")
-_STREAM_ERROR = re.compile(
+_OPENS_OBJECT: Final = re.compile(rb"\s*:\s*(?=\{)")
+_STREAM_ERROR: Final = re.compile(
     rb"(?:^|[\r\n])"
     rb"(?:event: ?(?:error|response\.failed)[\r\n]"
     rb"|data: ?\{\s*\"(?:error\"\s*:\s*[^\sn]|object\"\s*:\s*\"error\"|type\"\s*:\s*\"error\"))"
 )
-_PLAIN_OBJECT = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
-_plain_decoder = msgspec.json.Decoder(dict[str, object])
-_decoder = json.JSONDecoder()
+_PLAIN_OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
+_plain_decoder: Final = msgspec.json.Decoder(dict[str, object])
+_decoder: Final = json.JSONDecoder()
 
 
 def usage_in(tail: bytes) -> Usage | None:

@@ -11,7 +11,7 @@ the end of a connection shows only to a reader, and must free the engine at once
 import asyncio
 from collections import deque
 from math import inf
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from gateway.apis.call import ApiError
 from gateway.apis.catalogue import error_dialect
@@ -23,11 +23,11 @@ from gateway.proxy.reader import Arrivals, Reading, RequestReader
 from gateway.proxy.roster import Roster
 from gateway.record import RequestRecord
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_MOST_QUEUED = 16  # pipelined requests read ahead of the one being answered
-_MOST_QUEUED_BYTES = 1 << 20  # of their bodies; one body may exceed it
-_LINGER = 2.0  # seconds in which a refused client may still send before it is cut off
-_LONGEST_REQUEST_ID = 128
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MOST_QUEUED: Final = 16  # pipelined requests read ahead of the one being answered
+_MOST_QUEUED_BYTES: Final = 1 << 20  # of their bodies; one body may exceed it
+_LINGER: Final = 2.0  # seconds in which a refused client may still send before it is cut off
+_LONGEST_REQUEST_ID: Final = 128
 
 _Arrived: TypeAlias = tuple[RequestHead, bytes] | ApiError
 

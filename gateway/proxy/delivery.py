@@ -14,6 +14,7 @@ a stream that breaks ends with an error event, any other response by closing the
 """
 
 from enum import Enum
+from typing import Final
 
 from mypy_extensions import trait
 
@@ -27,7 +28,7 @@ from gateway.proxy.upstream import ResponseSink, UpstreamConnection
 from gateway.record import RequestRecord
 from routing.decision import Decision
 
-_REPORT_EVERY = 32  # events between two progress reports to the ledger
+_REPORT_EVERY: Final = 32  # events between two progress reports to the ledger
 
 
 class Phase(Enum):

@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
+from typing import Final
 
 from mypy_extensions import trait
 
@@ -40,10 +41,10 @@ from routing.decision import Decision, Rejection, RejectionKind
 from routing.prefix.tokens import blocks_of, token_salt
 from routing.request import Chain, Request
 
-_TOKENIZABLE = frozenset({"chat", "completions"})
-_ALLOWED = "GET, HEAD, POST, OPTIONS"
+_TOKENIZABLE: Final = frozenset({"chat", "completions"})
+_ALLOWED: Final = "GET, HEAD, POST, OPTIONS"
 
-_REJECTIONS = {
+_REJECTIONS: Final = {
     RejectionKind.UNKNOWN_MODEL: (404, "unknown_model", "model"),
     RejectionKind.NO_ENDPOINT: (503, "no_endpoint", None),
     RejectionKind.OVERLOADED: (429, "overloaded", None),

@@ -11,8 +11,8 @@ from typing import Final
 
 from gateway.proxy.heads import Headers
 
-_SEPARATORS = (b"\n\n", b"\r\n\r\n")
-_LONGEST_HELD = 65_536
+_SEPARATORS: Final = (b"\n\n", b"\r\n\r\n")
+_LONGEST_HELD: Final = 65_536
 _CHUNK_HEADS: Final = [b"%x\r\n" % size for size in range(1024)]  # a token's event is shorter
 
 

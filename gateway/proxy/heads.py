@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Header fields in order, names in lower case."""
 
-_HOP_BY_HOP = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -32,9 +32,9 @@ _HOP_BY_HOP = frozenset(
 )
 # accept-encoding: token counts are read from the response, so it must come uncompressed.
 # expect: answered by this hop. host and x-request-id: set by this hop.
-_NOT_FORWARDED = _HOP_BY_HOP | {b"accept-encoding", b"expect", b"host", b"x-request-id"}
+_NOT_FORWARDED: Final = _HOP_BY_HOP | {b"accept-encoding", b"expect", b"host", b"x-request-id"}
 # Only the gateway may tell an engine or a sidecar where a request goes or where its KV comes from.
-_ONLY_OURS = (
+_ONLY_OURS: Final = (
     b"x-gateway-",
     b"x-prefiller-",
     b"x-encoder-hosts-ports",
@@ -42,16 +42,22 @@ _ONLY_OURS = (
     b"x-data-parallel-",
     b"x-inferway-",
 )
-_NOT_RELAYED = _HOP_BY_HOP | {b"x-request-id", b"x-inferway-endpoint"}
-_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"via")
+_NOT_RELAYED: Final = _HOP_BY_HOP | {b"x-request-id", b"x-inferway-endpoint"}
+_FORWARDED: Final = (
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"forwarded",
+    b"via",
+)
 
-_STATUS_LINES = {
+_STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _LONGEST_KNOWN: Final = 128
 _NOTHING: Final[frozenset[bytes]] = frozenset()
-_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_CONNECTION_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 def by_name(headers: Headers) -> dict[bytes, bytes]:
@@ -130,7 +136,7 @@ def _read_path(target: bytes) -> str:
     return text
 
 
-_known_path = lru_cache(maxsize=512)(_read_path)
+_known_path: Final = lru_cache(maxsize=512)(_read_path)
 
 
 def without_upgrade(head: RequestHead) -> bytes:

@@ -11,9 +11,10 @@ few writes, or much data, everything goes out at once.
 """
 
 import asyncio
+from typing import Final
 
-_MOST_WRITES = 32
-_MOST_BYTES = 1 << 18
+_MOST_WRITES: Final = 32
+_MOST_BYTES: Final = 1 << 18
 
 
 class Outbox:

@@ -4,14 +4,14 @@ import asyncio
 import logging
 import ssl
 from contextlib import suppress
-from typing import cast
+from typing import Final, cast
 
 from gateway.proxy.client import ClientConnection
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.roster import Roster
 
-_TICK = 0.25  # seconds between two looks at every deadline: coarse, and one timer for all
-_TLS_SHUTDOWN_SECONDS = 2.0
+_TICK: Final = 0.25  # seconds between two looks at every deadline: coarse, and one timer for all
+_TLS_SHUTDOWN_SECONDS: Final = 2.0
 _log = logging.getLogger("inferway.proxy")
 
 

@@ -7,17 +7,18 @@ hosts, other protocol versions. Each of these is refused here, once the head is 
 
 import re
 from functools import lru_cache
+from typing import Final
 
 from gateway.apis.call import ApiError
 from gateway.proxy.heads import RequestHead
 
 # RFC 3986 section 3.2 without userinfo: a name or address, bracketed for IPv6, and a port.
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]{0,5})?")
-_VERSIONS = frozenset({"1.0", "1.1"})
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]{0,5})?")
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
-_REQUEST_LINE = re.compile(rb"[A-Z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
+_EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 
 
 class RequestLine:

@@ -12,7 +12,7 @@ response that arrives whole is relayed in one write.
 
 import asyncio
 from enum import Enum
-from typing import cast
+from typing import Final, cast
 
 import httptools
 from mypy_extensions import trait
@@ -20,8 +20,8 @@ from mypy_extensions import trait
 from gateway.proxy.heads import Headers
 from gateway.proxy.outbox import Outbox, Sender
 
-_BODILESS_STATUSES = frozenset({204, 304})
-_WRITE_JOINED_BELOW = 16_384  # bytes; a copy this small is cheaper than a second buffer
+_BODILESS_STATUSES: Final = frozenset({204, 304})
+_WRITE_JOINED_BELOW: Final = 16_384  # bytes; a copy this small is cheaper than a second buffer
 
 
 class _UnreadableError(Exception):

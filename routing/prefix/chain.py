@@ -26,10 +26,10 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from routing.request import Chain
 
-BLOCK_TOKENS = 64
+BLOCK_TOKENS: Final = 64
 """Tokens in a block: the unit in which prefixes are compared."""
 
-BLOCK_BYTES = 256
+BLOCK_BYTES: Final = 256
 """Bytes of text in a block: `BLOCK_TOKENS` tokens at the nominal four bytes a token."""
 
 _TEXT: Final = 0
@@ -37,7 +37,7 @@ _TOKENS: Final = 1
 
 _SPAN_BLOCKS: Final = 64
 _MOST_SPANS: Final = 4096  # 64 MB of text, in 3 MB of memory
-_remembered: dict[bytes, Chain] = {}  # by digest; pure memory of a pure function
+_remembered: Final[dict[bytes, Chain]] = {}  # by digest; pure memory of a pure function
 
 
 def text_chain(salt: bytes, text: bytes) -> Chain:
