@@ -7,19 +7,36 @@ which its first token was predicted. Counts are whole tokens, so that sums stay 
 many requests pass.
 """
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable
 from math import inf
 
+from routing.marks import Mark
 
-@dataclass(slots=True)
+
 class _Reservation:
-    prefill_tokens: int
-    output_tokens: int
-    prompt_tokens: int
-    prefill_context: int
-    prefilled_at: float  # from when on it counts as decoding, even if nothing was seen
-    produced: int = 0
+    __slots__ = (
+        "output_tokens",
+        "prefill_context",
+        "prefill_tokens",
+        "prefilled_at",
+        "produced",
+        "prompt_tokens",
+    )
+
+    def __init__(
+        self,
+        prefill_tokens: int,
+        output_tokens: int,
+        prompt_tokens: int,
+        prefill_context: int,
+        prefilled_at: float,
+    ) -> None:
+        self.prefill_tokens = prefill_tokens
+        self.output_tokens = output_tokens
+        self.prompt_tokens = prompt_tokens
+        self.prefill_context = prefill_context
+        self.prefilled_at = prefilled_at  # from when on it decodes, even if nothing was seen
+        self.produced = 0
 
     @property
     def remaining(self) -> int:
@@ -30,7 +47,7 @@ class Ledger:
     """Reservations of one endpoint. Every method is O(1) and idempotent.
 
     A key is whatever identifies an attempt; reports about unknown keys are ignored, since
-    they come late by nature. ``on_change`` is called after whatever changes a count.
+    they come late by nature. ``mark`` is set after whatever changes a count.
     """
 
     __slots__ = (
@@ -41,8 +58,8 @@ class Ledger:
         "_prefilling",
         "context_tokens",
         "decoding",
+        "mark",
         "oldest_since",
-        "on_change",
         "output_tokens",
         "prefill_context",
         "prefill_tokens",
@@ -68,7 +85,7 @@ class Ledger:
         self._oldest: _Reservation | None = None  # the oldest prefill
         self.oldest_since = 0.0
         """Since when the oldest prefill has the engine for itself."""
-        self.on_change: Callable[[], object] | None = None
+        self.mark: Mark | None = None
         self._peak = 0
         self._earlier_peak = 0
 
@@ -132,8 +149,8 @@ class Ledger:
         self.prefill_context += prefill_context
         self.output_tokens += output_tokens
         self.context_tokens += prompt_tokens
-        if self.on_change is not None:
-            self.on_change()
+        if self.mark is not None:
+            self.mark.set()
 
     def prefilled(self, key: Hashable, now: float) -> None:
         """The request's first token was seen: its prefill is over, it decodes."""
@@ -141,8 +158,8 @@ class Ledger:
         if reservation is not None:
             self._decoding[key] = reservation
             self.decoding += 1
-            if self.on_change is not None:
-                self.on_change()
+            if self.mark is not None:
+                self.mark.set()
 
     def progressed(self, key: Hashable, tokens: int) -> None:
         """The request has produced ``tokens`` tokens so far; fewer than before is ignored."""
@@ -165,8 +182,8 @@ class Ledger:
         self.requests -= 1
         self.output_tokens -= reservation.remaining
         self.context_tokens -= reservation.prompt_tokens + reservation.produced
-        if self.on_change is not None:
-            self.on_change()
+        if self.mark is not None:
+            self.mark.set()
 
     def advance(self, now: float) -> None:
         """Unseen prefills at the head of the queue whose predicted time is over decode now."""

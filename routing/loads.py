@@ -17,7 +17,6 @@ seconds: the overhead plus the learned time of `Ledger.queued_prefill`.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from math import inf
 from typing import TypeAlias
 
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing.endpoint import EndpointState
+from routing.marks import Mark
 
 Column: TypeAlias = NDArray[np.float64]
 """One number an endpoint, by row of the table or by place in a group."""
@@ -79,7 +79,8 @@ class LoadTable:
     def __init__(self) -> None:
         self._states: list[EndpointState | None] = []
         self._free: list[int] = []
-        self._changed: set[EndpointState] = set()
+        self._marks: list[Mark] = []  # by row
+        self._marked: list[int] = []  # rows to be written anew
         self._foreign: set[int] = set()  # rows with requests of others
         self._soonest = inf  # no ledger changes by the mere passing of time before this
         self._cells = np.zeros((_COLUMNS, 0))
@@ -95,15 +96,15 @@ class LoadTable:
         else:
             state.row = len(self._states)
             self._states.append(state)
+            self._marks.append(Mark(state.row, self._marked))
             if len(self._states) > len(self.slope):
                 self._grow(2 * len(self.slope))
-        state.watch(partial(self._changed.add, state))
-        self._changed.add(state)
+        state.watch(self._marks[state.row])
+        self.touch(state)
 
     def remove(self, state: EndpointState) -> None:
         """Free the endpoint's row and follow it no longer."""
         state.watch(None)
-        self._changed.discard(state)
         self._foreign.discard(state.row)
         self._states[state.row] = None
         self.unseen_until[state.row] = inf
@@ -111,7 +112,7 @@ class LoadTable:
 
     def touch(self, state: EndpointState) -> None:
         """Something else about the endpoint changed that the table shows."""
-        self._changed.add(state)
+        self._marks[state.row].set()
 
     # -- what it tells ---------------------------------------------------------------------
 
@@ -136,10 +137,13 @@ class LoadTable:
                 state = self._states[row]
                 assert state is not None
                 state.ledger.advance(now)
-        if self._changed:
-            for state in self._changed:
-                self._write(state)
-            self._changed.clear()
+        if self._marked:
+            for row in self._marked:
+                self._marks[row].stale = False
+                state = self._states[row]
+                if state is not None:
+                    self._write(state)
+            self._marked.clear()
         if due:
             self._soonest = float(self.unseen_until.min())
 

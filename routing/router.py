@@ -21,6 +21,7 @@ from: the ledger (what is in flight), the prefix index (what is cached where), t
 from collections import deque
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from routing.decision import Decision, FailedAttempt, Phase, Rejection, RejectionKind
 from routing.endpoint import Endpoint, EndpointState
@@ -35,11 +36,11 @@ from routing.receipts import Receipts
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
 
-_RESIDENCY_BYTES = 256 << 20
-_TRUSTED = 0.9  # trust in an endpoint's cache from which a first token teaches at once
-_FEWEST_TOKENS = 8  # of an answer that says something about the time between tokens
-_MOST_STALLED = 0.8  # share of a decoding time that others' prefills can explain
-_SWEEP_NODES = 8  # nodes of dropped views given back with each request: a few microseconds
+_RESIDENCY_BYTES: Final = 256 << 20
+_TRUSTED: Final = 0.9  # trust in an endpoint's cache from which a first token teaches at once
+_FEWEST_TOKENS: Final = 8  # of an answer that says something about the time between tokens
+_MOST_STALLED: Final = 0.8  # share of a decoding time that others' prefills can explain
+_SWEEP_NODES: Final = 8  # nodes of dropped views given back with each request: a few microseconds
 
 
 @dataclass(frozen=True, slots=True)

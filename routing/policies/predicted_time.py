@@ -1,9 +1,8 @@
 """The endpoint where the request costs the least time: the default policy."""
 
-from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final
 
 from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
 from routing.loads import Column, below, lowest
@@ -11,18 +10,20 @@ from routing.policies.policy import Choice, Slate
 from routing.prefix.match import Match
 from routing.request import Request
 
-NEAR_TIE = 0.02
+NEAR_TIE: Final = 0.02
 """Scores this close, as a share of the best one's time to first token, are equal: predictions
 aren't better than that."""
 
-SCORE_ALL = 32
+SCORE_ALL: Final = 32
 """Up to this many endpoints each is scored; of more, only those that can be among the best."""
 
-_WIDTH = 8  # candidates kept while scoring; ties are looked for among these
-_WIDE_TABLES = 4  # of more prefixes that many hold, all endpoints are scored
+_WIDTH: Final = 8  # candidates kept while scoring; ties are looked for among these
+_WIDE_TABLES: Final = 4  # of more prefixes that many hold, all endpoints are scored
 
-_Scored: TypeAlias = tuple[float, int, float, float, float, EndpointState]
-"""(score, place in the rotation, ttft, cached tokens, queued tokens, endpoint)."""
+_REASON: Final = (
+    "{choice.score:.3f} s: {:.0f} tokens ahead, {choice.cached_tokens:.0f} cached, "
+    "first token in {choice.predicted_ttft:.3f} s"
+)
 
 
 class PredictedTime:
@@ -102,18 +103,7 @@ class PredictedTime:
         if size > SCORE_ALL and len(held.wide) <= _WIDE_TABLES and held.fetch is None:
             places = self._contenders(slate, now, start, count, price)
         best = self._score(slate, now, start, places, width, price)
-        _prefer_cached(best)
-        return [
-            Choice(
-                state,
-                score,
-                cached,
-                ttft,
-                "{:.3f} s: {:.0f} tokens ahead, {:.0f} cached, first token in {:.3f} s",
-                (score, queued, cached, ttft),
-            )
-            for score, _, ttft, cached, queued, state in best[:count]
-        ]
+        return best[:count]
 
     def _score(
         self,
@@ -123,15 +113,18 @@ class PredictedTime:
         places: Iterable[int],
         width: int,
         price: float,
-    ) -> list[_Scored]:
-        """The ``width`` lowest scores, sorted; equal ones in the order of the rotation."""
-        endpoints, prompt = slate.endpoints, slate.prompt_tokens
+    ) -> list[Choice]:
+        """The ``width`` lowest scores, sorted; equal ones in the order of the rotation.
+
+        Of near ties the one with the most cached tokens comes first. ``places`` must rise.
+        """
+        endpoints, prompt, burn = slate.endpoints, slate.prompt_tokens, self._burn
         size = len(endpoints)
         few, many, fetch = slate.held.few, bool(slate.held.wide), slate.held.fetch
-        burn = self._burn
         per_token = 1.0 / max(slate.output_tokens, 1.0)
-        best: list[_Scored] = []
-        worst = float("inf")
+        best: list[Choice] = []
+        order: list[int] = []  # the places of those
+        worst = inf
         for place in places:
             state = endpoints[(start + place) % size]
             ledger, prefill = state.ledger, state.timing.prefill
@@ -167,10 +160,14 @@ class PredictedTime:
                 itl += decoding * delay
             score = ttft + burn * work + price * itl
             if score < worst:
-                insort(best, (score, place, ttft, believed, queued, state))
+                rank = _rank(best, score)
+                best.insert(rank, Choice(state, score, believed, ttft, _REASON, (queued,)))
+                order.insert(rank, place)
                 if len(best) > width:
                     best.pop()
-                    worst = best[-1][0]
+                    order.pop()
+                    worst = best[-1].score
+        _prefer_cached(best, order)
         return best
 
     def _foreign(self, state: EndpointState, now: float) -> tuple[float, float]:
@@ -218,9 +215,10 @@ class PredictedTime:
                     contenders[place] = base.item(place) - saved
         ranked = sorted(contenders, key=contenders.__getitem__)[:width]
         tie = contenders[ranked[0]] * (1.0 + 1.01 * NEAR_TIE)  # rounding must not cut one off
-        return [
+        chosen = [
             place for rank, place in enumerate(ranked) if rank < count or contenders[place] <= tie
         ]
+        return sorted(chosen)
 
     def _terms(
         self, slate: Slate, now: float, start: int, price: float
@@ -282,14 +280,29 @@ def _limit(contenders: dict[int, float], width: int) -> float:
     return sorted(contenders.values())[width - 1] if len(contenders) >= width else inf
 
 
-def _prefer_cached(best: list[_Scored]) -> None:
-    """Among near ties, move the one with the most cached tokens to the front."""
-    limit = best[0][0] + NEAR_TIE * best[0][2]
-    chosen = 0
+def _rank(best: list[Choice], score: float) -> int:
+    """Where a score belongs among the sorted ones, behind its equals."""
+    rank = len(best)
+    while rank and best[rank - 1].score > score:
+        rank -= 1
+    return rank
+
+
+def _prefer_cached(best: list[Choice], order: list[int]) -> None:
+    """Among near ties, move the one with the most cached tokens to the front.
+
+    Of several with as many, the one that comes first in the rotation: ``order`` has the places.
+    """
+    first = best[0]
+    assert first.predicted_ttft is not None
+    limit = first.score + NEAR_TIE * first.predicted_ttft
+    chosen, most = 0, first.cached_tokens
     for rank in range(1, len(best)):
-        if best[rank][0] > limit:
+        choice = best[rank]
+        if choice.score > limit:
             break
-        # More cached tokens win; then whoever comes first in the rotation.
-        if (-best[rank][3], best[rank][1]) < (-best[chosen][3], best[chosen][1]):
-            chosen = rank
-    best.insert(0, best.pop(chosen))
+        cached = choice.cached_tokens
+        if cached > most or (cached == most and order[rank] < order[chosen]):
+            chosen, most = rank, cached
+    if chosen:
+        best.insert(0, best.pop(chosen))
