@@ -9,16 +9,18 @@ Three kinds of knowledge, kept apart because they fail in different ways:
 - the *breaker*: whether what it sent there lately ended well.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from routing.breaker import Breaker, BreakerSettings
 from routing.latency import Timing
 from routing.ledger import Ledger
+from routing.marks import Mark
 from routing.trust import Trust
 
-SCRAPE_FRESH_SECONDS = 5.0
+SCRAPE_FRESH_SECONDS: Final = 5.0
 """A scrape older than this says nothing about the queue of now."""
 
 
@@ -123,9 +125,9 @@ class EndpointState:
     def __post_init__(self) -> None:
         self.name = self.endpoint.name
 
-    def watch(self, on_change: Callable[[], object] | None) -> None:
-        """Have ``on_change`` called whenever the ledger or the time models change."""
-        self.ledger.on_change = self.timing.on_change = on_change
+    def watch(self, mark: Mark | None) -> None:
+        """Have ``mark`` set whenever the ledger or the time models change."""
+        self.ledger.mark = self.timing.mark = mark
 
     @property
     def available(self) -> bool:

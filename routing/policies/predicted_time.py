@@ -1,9 +1,10 @@
 """The endpoint where the request costs the least time: the default policy."""
 
-from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final
+
+import numpy as np
 
 from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
 from routing.loads import Column, below, lowest
@@ -11,18 +12,21 @@ from routing.policies.policy import Choice, Slate
 from routing.prefix.match import Match
 from routing.request import Request
 
-NEAR_TIE = 0.02
+NEAR_TIE: Final = 0.02
 """Scores this close, as a share of the best one's time to first token, are equal: predictions
 aren't better than that."""
 
-SCORE_ALL = 32
+SCORE_ALL: Final = 32
 """Up to this many endpoints each is scored; of more, only those that can be among the best."""
 
-_WIDTH = 8  # candidates kept while scoring; ties are looked for among these
-_WIDE_TABLES = 4  # of more prefixes that many hold, all endpoints are scored
+_WIDTH: Final = 8  # candidates kept while scoring; ties are looked for among these
+_WIDE_TABLES: Final = 4  # of more prefixes that many hold, all endpoints are scored
+_MOST_LENGTHS: Final = 4  # of prefixes that few hold; with more, these few are scored
 
-_Scored: TypeAlias = tuple[float, int, float, float, float, EndpointState]
-"""(score, place in the rotation, ttft, cached tokens, queued tokens, endpoint)."""
+_REASON: Final = (
+    "{choice.score:.3f} s: {:.0f} tokens ahead, {choice.cached_tokens:.0f} cached, "
+    "first token in {choice.predicted_ttft:.3f} s"
+)
 
 
 class PredictedTime:
@@ -65,12 +69,12 @@ class PredictedTime:
     request has to compute. Among scores within 2 % of the best's ttft the one with more cached
     tokens wins, then a rotation.
 
-    A large fleet is not scored one by one. Seen from a request, an endpoint's score is
-    ``base + own x per_token``, and both come for all endpoints in one sweep over the fleet's
-    columns. For each number of blocks that somebody holds (0 among them) the endpoints with
-    the ``width`` lowest scores *as if holding just that* are contenders, among its holders.
-    An endpoint that is no contender has ``width`` others before it that hold at least as much,
-    so it is not among the ``width`` best: the ranking is the same as if all had been scored.
+    A large fleet is not scored one by one. As if all endpoints held the same number of blocks,
+    their scores are their waits plus one weighted sum of the fleet's columns: a single sweep. For
+    each number of blocks that somebody holds (0 among them) the endpoints with the ``width``
+    lowest scores *as if holding just that* are contenders, among its holders. An endpoint that is
+    no contender has ``width`` others before it that hold at least as much, so it is not among the
+    ``width`` best: the ranking is the same as if all had been scored.
 
     Source: our own study of routing policies in simulation; the decode term restates the
     interference that Sarathi-Serve (Agrawal et al., 2024) measures.
@@ -97,23 +101,13 @@ class PredictedTime:
         self._turn += 1
         width = max(count, _WIDTH)
         price = self._pace_share * slate.ttft_target / slate.itl_target
-        places: Iterable[int] = range(size)
-        held = slate.held
+        held, ranking = slate.held, _Ranking(width)
         if size > SCORE_ALL and len(held.wide) <= _WIDE_TABLES and held.fetch is None:
-            places = self._contenders(slate, now, start, count, price)
-        best = self._score(slate, now, start, places, width, price)
-        _prefer_cached(best)
-        return [
-            Choice(
-                state,
-                score,
-                cached,
-                ttft,
-                "{:.3f} s: {:.0f} tokens ahead, {:.0f} cached, first token in {:.3f} s",
-                (score, queued, cached, ttft),
-            )
-            for score, _, ttft, cached, queued, state in best[:count]
-        ]
+            self._score_contenders(slate, now, start, price, ranking, count)
+        else:
+            self._score(slate, now, start, range(size), price, ranking)
+        ranking.prefer_cached()
+        return ranking.choices[:count]
 
     def _score(
         self,
@@ -121,30 +115,30 @@ class PredictedTime:
         now: float,
         start: int,
         places: Iterable[int],
-        width: int,
         price: float,
-    ) -> list[_Scored]:
-        """The ``width`` lowest scores, sorted; equal ones in the order of the rotation."""
-        endpoints, prompt = slate.endpoints, slate.prompt_tokens
+        ranking: "_Ranking",
+    ) -> None:
+        """Rank the endpoints at these places of the rotation, which rise."""
+        endpoints, prompt, burn = slate.endpoints, slate.prompt_tokens, self._burn
         size = len(endpoints)
         few, many, fetch = slate.held.few, bool(slate.held.wide), slate.held.fetch
-        burn = self._burn
-        per_token = 1.0 / max(slate.output_tokens, 1.0)
-        best: list[_Scored] = []
-        worst = float("inf")
+        block_tokens, per_token = slate.block_tokens, 1.0 / max(slate.output_tokens, 1.0)
+        most = max(prompt - 1.0, 0.0)  # an engine computes at least one token
+        worst = ranking.worst
         for place in places:
             state = endpoints[(start + place) % size]
-            ledger, prefill = state.ledger, state.timing.prefill
+            ledger, timing = state.ledger, state.timing
+            prefill, step = timing.prefill, timing.decode
             slope, tilt = prefill.slope, prefill.tilt
             blocks = few.get(state.name)
             if blocks is None and many:
                 blocks = slate.held.blocks(state.name)
-            believed = slate.tokens(blocks) if blocks else 0.0
+            believed = min(blocks * block_tokens, most) if blocks else 0.0
             cached = believed * state.trust.share
             wait = prefill.fixed
-            if fetch is not None and state.timing.fetch < slope and state.name in fetch:
+            if fetch is not None and timing.fetch < slope and state.name in fetch:
                 reachable = slate.tokens((blocks or 0.0) + fetch[state.name])
-                wait += (reachable - believed) * state.trust.share * state.timing.fetch
+                wait += (reachable - believed) * state.trust.share * timing.fetch
                 believed = reachable
                 cached = believed * state.trust.share
             queued = 0.0
@@ -159,7 +153,6 @@ class PredictedTime:
                 decoding += running
             work = (prompt - cached) * slope + 0.5 * tilt * (prompt * prompt - cached * cached)
             ttft = wait + work
-            step = state.timing.decode
             itl = step.fixed + step.slope * (decoding + 1.0)
             itl += step.tilt * (ledger.context_tokens + prompt)
             if decoding:
@@ -167,11 +160,8 @@ class PredictedTime:
                 itl += decoding * delay
             score = ttft + burn * work + price * itl
             if score < worst:
-                insort(best, (score, place, ttft, believed, queued, state))
-                if len(best) > width:
-                    best.pop()
-                    worst = best[-1][0]
-        return best
+                choice = Choice(state, score, believed, ttft, _REASON, (queued,))
+                worst = ranking.add(choice, place)
 
     def _foreign(self, state: EndpointState, now: float) -> tuple[float, float]:
         """Prefill tokens and decoding sequences of others, as far as the scrape is fresh."""
@@ -179,78 +169,169 @@ class PredictedTime:
             return 0.0, 0.0
         return state.foreign_waiting * self._foreign_prompt_tokens, state.foreign_running
 
-    def _contenders(
-        self, slate: Slate, now: float, start: int, count: int, price: float
-    ) -> list[int]:
-        """Places of the ``count`` lowest scores, and of near ties among the ``_WIDTH`` lowest."""
-        group, held = slate.group, slate.held
-        size, width = len(group.endpoints), max(count, _WIDTH)
-        base, per_token, per_square = self._terms(slate, now, start, price)
+    def _score_contenders(
+        self, slate: Slate, now: float, start: int, price: float, ranking: "_Ranking", count: int
+    ) -> None:
+        """Rank the ``count`` lowest scores, and near ties among the lowest that are kept."""
+        group, held, width = slate.group, slate.held, ranking.width
+        group.table.refresh(now)
+        few = _by_blocks(held, group.places, start)
         contenders: dict[int, float] = {}  # place -> score, at most too high
-        places = group.places
-        for name, blocks in held.few.items():
-            index = places.get(name)
-            if index is not None:
-                place = (index - start) % size
-                cached = slate.tokens(blocks)
-                saved = cached * per_token.item(place) + cached * cached * per_square.item(place)
-                contenders[place] = base.item(place) - saved
-        # Longest first: where an endpoint is found first its score is the lowest. And as
-        # scores only rise from one to the next, who has no chance in one has none later.
-        chances: list[int] | None = None  # None: everybody has
-        for shared, holders in [*held.wide, (0, None)]:
-            cached = slate.tokens(shared)
-            if chances is None:
-                scores = base - cached * per_token - (cached * cached) * per_square
-                chances = _below(scores, _limit(contenders, width), 2 * width)
-            if chances is not None:
-                found = chances
-                if holders is not None:
-                    found = held.among(found, group.names, start, holders)
-            elif holders is None:
-                found = lowest(scores, width)
-            else:
-                found = _lowest_holders(scores, held, holders, group.names, start, width)
+        scored: set[int] = set()
+        chosen: set[int] = set()  # to be scored
+        if len(few) > _MOST_LENGTHS:
+            scored.update(*few.values())
+            self._score(slate, now, start, sorted(scored), price, ranking)
+            contenders, few = ranking.scores(), {}
+        sweep = _Sweep(slate, now, start, price, 1.0 + self._burn, self._foreign_prompt_tokens)
+        for blocks, found in few.items():
+            scores = sweep.scores(slate.tokens(blocks))
             for place in found:
-                if place not in contenders:
-                    saved = cached * per_token.item(place)
-                    saved += cached * cached * per_square.item(place)
-                    contenders[place] = base.item(place) - saved
+                contenders[place] = scores.item(place)
+        # Longest first: where an endpoint is found first its score is the lowest. And as scores
+        # only rise from one to the next, who has no chance in one has none later.
+        for shared, holders in (*held.wide, (0, None)):
+            scores = sweep.scores(slate.tokens(shared))
+            chances = _below(scores, _limit(contenders, width), 2 * width)
+            if chances is None:
+                if holders is None:
+                    found = lowest(scores, width)
+                else:
+                    found = _lowest_holders(scores, held, holders, group.names, start, width)
+                for place in found:
+                    if place not in contenders and place not in scored:
+                        contenders[place] = scores.item(place)
+                chances = _below(scores, _limit(contenders, width), 2 * width)
+            if chances is not None:  # so few that it doesn't matter what they hold
+                chosen.update(place for place in chances if place not in contenders)
+                break
         ranked = sorted(contenders, key=contenders.__getitem__)[:width]
         tie = contenders[ranked[0]] * (1.0 + 1.01 * NEAR_TIE)  # rounding must not cut one off
-        return [
-            place for rank, place in enumerate(ranked) if rank < count or contenders[place] <= tie
-        ]
+        for rank, place in enumerate(ranked):
+            if rank < count or contenders[place] <= tie:
+                chosen.add(place)
+        self._score(slate, now, start, sorted(chosen - scored), price, ranking)
 
-    def _terms(
-        self, slate: Slate, now: float, start: int, price: float
-    ) -> tuple[Column, Column, Column]:
-        """Scores with nothing cached, and what is saved for each cached token and each squared.
 
-        Of all endpoints, by place in the rotation; savings are discounted by trust.
-        """
-        table = slate.group.table
-        table.refresh(now)
-        prompt, per_length = slate.prompt_tokens, price / max(slate.output_tokens, 1.0)
-        base = table.wait_seconds(now)
-        base += price * table.step_seconds
-        base += (price * prompt) * table.step_context
-        per_token = per_length * table.decoding_slope + (1.0 + self._burn) * table.slope
-        per_square = per_length * table.decoding_tilt + (1.0 + self._burn) * table.tilt
+class _Sweep:
+    """What all endpoints would score for one request, by place in the rotation.
+
+    ``own``: what a second of our own prefill counts, its burning included.
+    """
+
+    __slots__ = ("_own", "_per_length", "_rows", "_running", "_table", "_wait", "_weights")
+
+    def __init__(
+        self, slate: Slate, now: float, start: int, price: float, own: float, foreign: float
+    ) -> None:
+        table, prompt = slate.group.table, slate.prompt_tokens
+        per_length, square = price / max(slate.output_tokens, 1.0), 0.5 * prompt * prompt
+        self._table, self._rows = table, slate.group.rows(start)
+        self._own, self._per_length = own, per_length
+        self._weights = np.array(
+            (
+                price,
+                price * prompt,
+                own * prompt,
+                own * square,
+                per_length * prompt,
+                per_length * square,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            )
+        )
+        self._wait = wait = table.wait_seconds(now)
+        self._running: Column | None = None
         if table.any_foreign:
             fresh = table.scraped_at >= now - SCRAPE_FRESH_SECONDS
-            waiting = self._foreign_prompt_tokens * table.foreign_waiting * fresh
-            running = table.foreign_running * fresh
-            base += waiting * table.slope + (2.0 * price) * running * table.step_slope
-            base += (price * prompt) * running * table.step_tilt
-            per_token += per_length * running * table.slope
-            per_square += per_length * running * table.tilt
-        per_square *= 0.5
-        base += prompt * per_token + (prompt * prompt) * per_square
-        per_token *= table.trust
-        per_square *= table.trust * table.trust
-        rows = slate.group.rows(start)
-        return base[rows], per_token[rows], per_square[rows]
+            self._running = running = table.foreign_running * fresh
+            wait += foreign * table.foreign_waiting * fresh * table.slope
+            wait += (2.0 * price) * running * table.step_slope
+            wait += (price * prompt) * running * table.step_tilt
+            wait += per_length * running * (prompt * table.slope + square * table.tilt)
+
+    def scores(self, cached: float) -> Column:
+        """The scores as if each held ``cached`` tokens."""
+        weights, table, square = self._weights, self._table, 0.5 * cached * cached
+        weights[6] = -self._own * cached
+        weights[7] = -self._own * square
+        weights[8] = -self._per_length * cached
+        weights[9] = -self._per_length * square
+        scores = table.weighed(weights)
+        scores += self._wait
+        if self._running is not None:
+            saved = cached * table.trusted_slope + square * table.trusted_tilt
+            scores -= self._per_length * self._running * saved
+        by_place: Column = scores.take(self._rows)
+        return by_place
+
+
+class _Ranking:
+    """The lowest ``width`` scores so far, sorted; equal ones in the order of their coming."""
+
+    __slots__ = ("_places", "choices", "width", "worst")
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.worst = inf
+        """The score that one must undercut."""
+        self.choices: list[Choice] = []
+        self._places: list[int] = []  # of these, in the rotation
+
+    def add(self, choice: Choice, place: int) -> float:
+        """Rank one that undercuts the worst, behind its equals; returns what is the worst then."""
+        choices, places, score = self.choices, self._places, choice.score
+        rank = len(choices)
+        while rank and choices[rank - 1].score > score:
+            rank -= 1
+        choices.insert(rank, choice)
+        places.insert(rank, place)
+        if len(choices) > self.width:
+            choices.pop()
+            places.pop()
+            self.worst = choices[-1].score
+        return self.worst
+
+    def scores(self) -> dict[int, float]:
+        """Place -> score."""
+        scores = [choice.score for choice in self.choices]
+        return dict(zip(self._places, scores, strict=True))
+
+    def prefer_cached(self) -> None:
+        """Among near ties, move the one with the most cached tokens to the front.
+
+        Of several with as many, the one that comes first in the rotation.
+        """
+        choices, places = self.choices, self._places
+        best = choices[0]
+        assert best.predicted_ttft is not None
+        limit = best.score + NEAR_TIE * best.predicted_ttft
+        chosen, most = 0, best.cached_tokens
+        for rank in range(1, len(choices)):
+            choice = choices[rank]
+            if choice.score > limit:
+                break
+            cached = choice.cached_tokens
+            if cached > most or (cached == most and places[rank] < places[chosen]):
+                chosen, most = rank, cached
+        if chosen:
+            choices.insert(0, choices.pop(chosen))
+
+
+def _by_blocks(held: Match, indices: Mapping[str, int], start: int) -> dict[float, list[int]]:
+    """Blocks held -> the places of the few endpoints that hold as many."""
+    size = len(indices)
+    places: dict[float, list[int]] = {}
+    for name, blocks in held.few.items():
+        index = indices.get(name)
+        if index is not None:
+            alike = places.get(blocks)
+            if alike is None:
+                alike = places[blocks] = []
+            alike.append((index - start) % size)
+    return places
 
 
 def _lowest_holders(
@@ -280,16 +361,3 @@ def _below(scores: Column, limit: float, most: int) -> list[int] | None:
 def _limit(contenders: dict[int, float], width: int) -> float:
     """The score that one must undercut to be among the ``width`` best of the contenders."""
     return sorted(contenders.values())[width - 1] if len(contenders) >= width else inf
-
-
-def _prefer_cached(best: list[_Scored]) -> None:
-    """Among near ties, move the one with the most cached tokens to the front."""
-    limit = best[0][0] + NEAR_TIE * best[0][2]
-    chosen = 0
-    for rank in range(1, len(best)):
-        if best[rank][0] > limit:
-            break
-        # More cached tokens win; then whoever comes first in the rotation.
-        if (-best[rank][3], best[rank][1]) < (-best[chosen][3], best[chosen][1]):
-            chosen = rank
-    best.insert(0, best.pop(chosen))

@@ -38,6 +38,9 @@ class LargeFleet:
         self.live: list[Decision] = []
         self.prefixes = [self.blocks(random.randint(1, 90)) for _ in range(3)]
         self.prefixes.append(self.prefixes[0] + self.blocks(20))
+        longest = self.prefixes[-1]
+        for _ in range(random.choice([0, 8])):  # many lengths of one prompt, each held by some
+            self.prefixes.append(longest[: random.randint(1, len(longest))])
         spread = random.choice([0.0, 0.01, 1.0])  # how unlike the endpoints are
         busy = random.choice([0, 3, 8])
         for number in range(size):
