@@ -18,19 +18,19 @@ OTHER_MODEL: Final = "other"
 MAX_MODELS: Final = 500
 """Models counted apart: adapters may come and go for as long as the gateway runs."""
 
-_REQUEST_BOUNDS: Final = (
+_REQUEST_BOUNDS: tuple[float, ...] = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 600.0),
 )
-_FIRST_TOKEN_BOUNDS: Final = (
+_FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
     *(0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0),
 )
-_INTER_TOKEN_BOUNDS: Final = (
+_INTER_TOKEN_BOUNDS: tuple[float, ...] = (
     *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
     *(0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5),
 )
-_DECISION_BOUNDS: Final = (
+_DECISION_BOUNDS: tuple[float, ...] = (
     *(0.00001, 0.000025, 0.00005, 0.0001, 0.0002, 0.0005),
     *(0.001, 0.0025, 0.005, 0.01, 0.05),
 )

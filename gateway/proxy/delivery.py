@@ -200,7 +200,6 @@ class Delivery(ResponseSink, Waiter):
         now = self._now()
         if self._phase is Phase.WAITING and not self._begin(relay, data, now):
             return
-        self._expect_within(self._idle_timeout, now)
         relay.data(data, now)
         events = relay.meter.events
         if events - self._reported >= _REPORT_EVERY:
@@ -212,6 +211,7 @@ class Delivery(ResponseSink, Waiter):
         if relay.opens_with_failure(data) and self._try_next("stream_error"):
             return False
         self._phase = Phase.RELAYING
+        self._expect_within(self._idle_timeout, now)
         self._body = b""  # it will not be sent again; a long stream need not keep it
         if relay.is_event_stream:
             self._context.router.first_token(self.decision, now)
@@ -279,6 +279,13 @@ class Delivery(ResponseSink, Waiter):
         """The deadline on the client's side passed."""
         settings, now = self._context.settings, self._context.now()
         whole = now - self._record.started >= settings.request_timeout
+        if self._phase is Phase.RELAYING and not whole:
+            assert self._relay is not None
+            # The deadline was set when the body began; since then pieces came, it is later.
+            latest_piece = self._relay.meter.last_at
+            if latest_piece + self._idle_timeout > now:
+                self._expect_within(self._idle_timeout, latest_piece)
+                return
         if self._client.write_blocked and not whole:
             # It reads nothing, so nothing is read from the endpoint, whose fault it is not.
             self.cancel()

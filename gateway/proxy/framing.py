@@ -30,7 +30,7 @@ class Framing(Enum):
             return data
         size = len(data)
         head = _CHUNK_HEADS[size] if size < len(_CHUNK_HEADS) else b"%x\r\n" % size
-        return head + data + b"\r\n"
+        return b"".join((head, data, b"\r\n"))
 
     @property
     def end(self) -> bytes:

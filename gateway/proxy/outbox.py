@@ -73,12 +73,15 @@ class Sender:
         if not unsent:
             return
         self._unsent = []
-        if self._transport.is_closing():
-            return
-        if len(unsent) == 1:
-            self._transport.write(unsent[0])
-        else:
-            self._transport.writelines(unsent)
+        transport = self._transport
+        try:
+            if len(unsent) == 1:
+                transport.write(unsent[0])
+            else:
+                transport.writelines(unsent)
+        except RuntimeError:  # it was closed meanwhile, and its protocol will hear of it
+            if not transport.is_closing():
+                raise
 
     def close(self) -> None:
         """Close the connection once everything is sent."""

@@ -84,7 +84,8 @@ class UpstreamConnection:
 
     def _expect_response(self) -> None:
         self._headers: Headers = []
-        self._pieces: list[bytes] = []
+        self._piece = b""  # of the body, as one read brought it
+        self._pieces: list[bytes] = []  # when it brought several, with the first
         self._status = 0
         self._bodiless = False
         self._started = False  # a byte of the response came
@@ -169,10 +170,11 @@ class UpstreamConnection:
         if self._head_new:
             self._head_new = False
             sink.response_head(self._status, self._headers)
-        if self._pieces and self._sink is sink:
-            pieces = self._pieces
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._pieces = []
+        if self._piece and self._sink is sink:
+            data, self._piece = self._piece, b""
+            if self._pieces:
+                data = b"".join(self._pieces)
+                self._pieces = []
             sink.response_data(data)
         if self._complete and self._sink is sink:
             self._let_go()
@@ -249,7 +251,13 @@ class UpstreamConnection:
 
     def on_body(self, data: bytes) -> None:
         """Collect a piece of the body."""
-        if not self._complete:
+        if self._complete:
+            return
+        if not self._piece:
+            self._piece = data
+        else:
+            if not self._pieces:
+                self._pieces.append(self._piece)
             self._pieces.append(data)
 
     def on_message_complete(self) -> None:
