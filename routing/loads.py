@@ -33,7 +33,7 @@ Rows: TypeAlias = NDArray[np.intp]
 """Rows of the table, or places in a group."""
 
 _FIRST_ROWS = 64
-_COLUMNS = 16
+_COLUMNS = 17
 
 
 class LoadTable:
@@ -65,6 +65,8 @@ class LoadTable:
     """Seconds that each token of a newcomer's prompt adds to a token of its own and of ours."""
     trust: Column
     """What a prediction of cached tokens is multiplied by."""
+    crowding: Column
+    """The chance that KV memory taken there is missed, 0..1."""
     requests: Column
     """Requests in flight: ours, and what the last scrape saw beyond ours."""
     foreign_waiting: Column
@@ -168,6 +170,7 @@ class LoadTable:
             decode.fixed + (1 + 2 * decoding) * step + step_tilt * ledger.context_tokens,
             (1 + decoding) * step_tilt,
             state.trust.share,
+            state.crowding,
             ledger.requests + waiting + running,
             waiting,
             running,
@@ -192,6 +195,7 @@ class LoadTable:
             self.step_seconds,
             self.step_context,
             self.trust,
+            self.crowding,
             self.requests,
             self.foreign_waiting,
             self.foreign_running,

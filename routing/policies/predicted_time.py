@@ -10,6 +10,7 @@ from routing.loads import Column, below, lowest
 from routing.policies.policy import Choice, Slate
 from routing.prefix.match import Match
 from routing.request import Request
+from routing.reuse import Reuse
 
 NEAR_TIE = 0.02
 """Scores this close, as a share of the best one's time to first token, are equal: predictions
@@ -32,7 +33,8 @@ class PredictedTime:
         ttft  = overhead + queued + work + fetched x fetch
         itl   = a + b x (D + 1) + c x (KV + prompt)
         price = pace_share x ttft_target / itl_target
-        score = ttft + burn x work + price x (itl + D x (work / length + b + c x prompt))
+        lost  = room_price x reuse x crowding x (own + length) / rate
+        score = ttft + lost + price x (itl + D x ((work + lost) / length + b + c x prompt))
 
     - queued: seconds of uncached prefill ahead of us in the endpoint's ledger, the oldest one
       less the time that it had the engine for itself, plus those of ``foreign_prompt_tokens`` for
@@ -44,7 +46,10 @@ class PredictedTime:
       token and decoding sequence), c (s per token and KV token read): learned there; fetch
       (s/token): given;
     - D: sequences decoding there (the ledger's, plus foreign ones of a fresh scrape); KV: the
-      tokens of their contexts; length: output tokens expected of a request.
+      tokens of their contexts; length: output tokens expected of a request;
+    - reuse: how often a token that is computed is found in a cache again (`Reuse`, over all
+      endpoints); crowding: the chance that room taken there is missed (the cube of the share
+      of KV memory in use at the last scrape; 0 when it does not tell).
 
     Why: ``itl`` is what our own tokens will take there. Our prefill stalls each of the D others
     for work seconds, spread over its tokens, and then each of these comes b + c x prompt later.
@@ -52,18 +57,24 @@ class PredictedTime:
     to their targets, a request that misses either has missed, and the price would be the ratio
     of the targets. It is a share of that, since the loads of all sequences there are summed up,
     of which most are far from their target; the targets are the request's own where it has any.
-    Prefill that another endpoint's cache would have saved is burnt for everybody who comes next:
-    ``burn``.
+
+    What we compute there, and our answer, takes room from prefixes that others would find: these
+    have to be computed again, and stall those who decode as our own prefill does. So ``lost`` is
+    paid on what is not cached: where memory is plenty a hot prefix is copied as soon as that
+    saves time, where it is scarce it stays at home, and what nobody holds goes where there is
+    room. Where nothing is found again (``reuse`` 0) room costs nothing.
 
     Load and cache live in one unit, so there is no weight between them to tune, and a hot
     prefix spreads by itself as soon as waiting costs more than computing it elsewhere.
 
     The targets come with the slate: of the request, or of the router (2 s and 50 ms). Parameters:
     pace_share (0.35, by a sweep over 0.25 to 1 on recorded conversations: more buys goodput with
-    p90 of the first token, by 2 points and 1 % where the loads are heaviest); burn (share, 0.0:
-    none of 0.5 to 4 helped); foreign_prompt_tokens (tokens, 1,000), what an unknown waiting
-    request has to compute. Among scores within 2 % of the best's ttft the one with more cached
-    tokens wins, then a rotation.
+    p90 of the first token, by 2 points and 1 % where the loads are heaviest); room_price (2, by a
+    sweep over 1 to 3 on prompts that share prefixes before nearly full engines: more than 1,
+    since what is computed again takes room again) and most_reuse (4: above that a share of
+    cached tokens says little about those that are evicted next); foreign_prompt_tokens (tokens,
+    1,000), what an unknown waiting request has to compute. Among scores within 2 % of the best's
+    ttft the one with more cached tokens wins, then a rotation.
 
     A large fleet is not scored one by one. Seen from a request, an endpoint's score is
     ``base + own x per_token``, and both come for all endpoints in one sweep over the fleet's
@@ -81,11 +92,14 @@ class PredictedTime:
     def __init__(
         self,
         pace_share: float = 0.35,
-        burn: float = 0.0,
+        room_price: float = 2.0,
+        most_reuse: float = 4.0,
         foreign_prompt_tokens: float = 1_000.0,
     ) -> None:
         self._pace_share = pace_share
-        self._burn = burn
+        self._room_price = room_price
+        self.reuse = Reuse(most_reuse)
+        """How often what is computed is found again."""
         self._foreign_prompt_tokens = foreign_prompt_tokens
         self._turn = 0
 
@@ -103,6 +117,8 @@ class PredictedTime:
             places = self._contenders(slate, now, start, count, price)
         best = self._score(slate, now, start, places, width, price)
         _prefer_cached(best)
+        chosen = best[0]
+        self.reuse.observe(chosen[3] * chosen[5].trust.share, slate.prompt_tokens)
         return [
             Choice(
                 state,
@@ -128,8 +144,9 @@ class PredictedTime:
         endpoints, prompt = slate.endpoints, slate.prompt_tokens
         size = len(endpoints)
         few, many, fetch = slate.held.few, bool(slate.held.wide), slate.held.fetch
-        burn = self._burn
-        per_token = 1.0 / max(slate.output_tokens, 1.0)
+        room = self._room_price * self.reuse.times
+        output = float(slate.output_tokens)
+        per_token = 1.0 / max(output, 1.0)
         best: list[_Scored] = []
         worst = float("inf")
         for place in places:
@@ -159,13 +176,14 @@ class PredictedTime:
                 decoding += running
             work = (prompt - cached) * slope + 0.5 * tilt * (prompt * prompt - cached * cached)
             ttft = wait + work
+            lost = room * state.crowding * (prompt - cached + output) * slope
             step = state.timing.decode
             itl = step.fixed + step.slope * (decoding + 1.0)
             itl += step.tilt * (ledger.context_tokens + prompt)
             if decoding:
-                delay = work * per_token + step.slope + step.tilt * prompt
+                delay = (work + lost) * per_token + step.slope + step.tilt * prompt
                 itl += decoding * delay
-            score = ttft + burn * work + price * itl
+            score = ttft + lost + price * itl
             if score < worst:
                 insort(best, (score, place, ttft, believed, queued, state))
                 if len(best) > width:
@@ -235,8 +253,8 @@ class PredictedTime:
         base = table.wait_seconds(now)
         base += price * table.step_seconds
         base += (price * prompt) * table.step_context
-        per_token = per_length * table.decoding_slope + (1.0 + self._burn) * table.slope
-        per_square = per_length * table.decoding_tilt + (1.0 + self._burn) * table.tilt
+        per_token = per_length * table.decoding_slope + table.slope
+        per_square = per_length * table.decoding_tilt + table.tilt
         if table.any_foreign:
             fresh = table.scraped_at >= now - SCRAPE_FRESH_SECONDS
             waiting = self._foreign_prompt_tokens * table.foreign_waiting * fresh
@@ -245,6 +263,11 @@ class PredictedTime:
             base += (price * prompt) * running * table.step_tilt
             per_token += per_length * running * table.slope
             per_square += per_length * running * table.tilt
+        room = self._room_price * self.reuse.times
+        if room:
+            lost = room * table.crowding * per_token
+            base += slate.output_tokens * lost
+            per_token += lost
         per_square *= 0.5
         base += prompt * per_token + (prompt * prompt) * per_square
         per_token *= table.trust
