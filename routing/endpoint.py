@@ -112,6 +112,8 @@ class EndpointState:
     load: Load | None = None
     foreign_waiting: float = 0.0  # of `load`: requests waiting there that this gateway didn't send
     foreign_running: float = 0.0
+    crowding: float = 0.0
+    """Of `load`: the chance that room taken there is missed, 0..1; 0 when it tells no KV usage."""
     ledger: Ledger = field(default_factory=Ledger)
     timing: Timing = field(default_factory=Timing)
     trust: Trust = field(default_factory=Trust)
@@ -145,3 +147,11 @@ class EndpointState:
         if self.endpoint.cache_tokens is not None:
             return self.endpoint.cache_tokens
         return self.load.cache_tokens if self.load else None
+
+    @property
+    def room_tokens(self) -> float | None:
+        """Tokens of KV cache that no live request held at the last scrape; None: not reported."""
+        load, size = self.load, self.cache_tokens
+        if load is None or load.kv_usage is None or size is None:
+            return None
+        return (1.0 - load.kv_usage) * size

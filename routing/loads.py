@@ -18,7 +18,7 @@ seconds: the overhead plus the learned time of `Ledger.queued_prefill`.
 
 from collections.abc import Sequence
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,10 @@ Rows: TypeAlias = NDArray[np.intp]
 """Rows of the table, or places in a group."""
 
 _FIRST_ROWS = 64
-_WEIGHED = 10  # columns at the front: what `LoadTable.weighed` sums up
-_LOADS = 16  # these and what else changes with every request; behind them, with every scrape
-_COLUMNS = 19
+WEIGHED: Final = 14
+"""Columns at the front of the table: what `LoadTable.weighed` sums up."""
+_LOADS: Final = 20  # these and what else changes with every request; behind them, with every scrape
+_COLUMNS: Final = 23
 
 
 class LoadTable:
@@ -65,6 +66,10 @@ class LoadTable:
     """Seconds of a token with one sequence more, and what that one adds to all of ours together."""
     step_context: Column
     """Seconds that each token of a newcomer's prompt adds to a token of its own and of ours."""
+    crowded_slope: Column
+    """``slope`` times the chance that KV memory taken there is missed."""
+    crowded_trusted_slope: Column
+    """That times what a prediction of cached tokens is to be multiplied by."""
     trusted_slope: Column
     """``slope`` times what a prediction of cached tokens is to be multiplied by."""
     trusted_tilt: Column
@@ -145,9 +150,9 @@ class LoadTable:
     def weighed(self, weights: Column) -> Column:
         """A weighted sum of columns, in one sweep.
 
-        Of step_seconds, step_context, slope, tilt, decoding_slope and decoding_tilt, and then of
-        the latter four as far as they are saved by cached tokens: slopes times trust, tilts times
-        its square.
+        Of step_seconds, step_context, slope, tilt, decoding_slope and decoding_tilt, of slope and
+        decoding_slope times the chance that memory is missed, and then of the latter six as far
+        as they are saved by cached tokens: slopes times trust, tilts times its square.
         """
         sums: Column = np.dot(weights, self._weighed)
         return sums
@@ -197,6 +202,7 @@ class LoadTable:
             unseen_until = oldest.prefilled_at
             self._soonest = min(self._soonest, unseen_until)
         sure, surer = trust * slope, trust * trust * tilt
+        crowded, crowded_sure = state.crowding * slope, state.crowding * sure
         self._loads[:, row] = (
             decode.fixed + (1 + 2 * decoding) * step + step_tilt * ledger.context_tokens,
             (1 + decoding) * step_tilt,
@@ -204,10 +210,14 @@ class LoadTable:
             tilt,
             decoding * slope,
             decoding * tilt,
+            crowded,
+            decoding * crowded,
             sure,
             surer,
             decoding * sure,
             decoding * surer,
+            crowded_sure,
+            decoding * crowded_sure,
             ledger.oldest_since + whole,
             behind,
             step,
@@ -221,7 +231,7 @@ class LoadTable:
         cells[_LOADS - 1] = inf  # unseen_until
         cells[:, : self._cells.shape[1]] = self._cells
         self._cells = cells
-        self._weighed = cells[:_WEIGHED]
+        self._weighed = cells[:WEIGHED]
         (
             self.step_seconds,
             self.step_context,
@@ -229,9 +239,13 @@ class LoadTable:
             self.tilt,
             self.decoding_slope,
             self.decoding_tilt,
+            self.crowded_slope,
+            _,
             self.trusted_slope,
             self.trusted_tilt,
             _,
+            _,
+            self.crowded_trusted_slope,
             _,
             self.free_at,
             self.behind,

@@ -382,8 +382,14 @@ class Router:
 
     @staticmethod
     def _learn_prefill(decision: Decision, first_token_at: float, surprise: float) -> None:
-        """Learn a time to first token; ``surprise``: own tokens computed beyond those expected."""
-        if decision.sent_at is not None:
+        """Learn a time to first token; ``surprise``: own tokens computed beyond those expected.
+
+        Not while KV memory is so full that it may have waited for room instead: taken for
+        prefill, such times make the engine look ever slower.
+        """
+        room = decision.endpoint.room_tokens
+        short = room is not None and room < decision.prefill_tokens
+        if decision.sent_at is not None and not short:
             tokens = max(decision.prefill_tokens + surprise, 0.0)
             decision.endpoint.timing.observe_prefill(
                 tokens, first_token_at - decision.sent_at, decision.prefill_context

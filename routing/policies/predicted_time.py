@@ -7,10 +7,11 @@ from typing import ClassVar, Final
 import numpy as np
 
 from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
-from routing.loads import Column, below, lowest
+from routing.loads import WEIGHED, Column, below, lowest
 from routing.policies.policy import Choice, Slate
 from routing.prefix.match import Match
 from routing.request import Request
+from routing.reuse import Reuse
 
 NEAR_TIE: Final = 0.02
 """Scores this close, as a share of the best one's time to first token, are equal: predictions
@@ -36,7 +37,8 @@ class PredictedTime:
         ttft  = overhead + queued + work + fetched x fetch
         itl   = a + b x (D + 1) + c x (KV + prompt)
         price = pace_share x ttft_target / itl_target
-        score = ttft + burn x work + price x (itl + D x (work / length + b + c x prompt))
+        lost  = room_price x reuse x crowding x (own + length) / rate
+        score = ttft + lost + price x (itl + D x ((work + lost) / length + b + c x prompt))
 
     - queued: seconds of uncached prefill ahead of us in the endpoint's ledger, the oldest one
       less the time that it had the engine for itself, plus those of ``foreign_prompt_tokens`` for
@@ -48,7 +50,10 @@ class PredictedTime:
       token and decoding sequence), c (s per token and KV token read): learned there; fetch
       (s/token): given;
     - D: sequences decoding there (the ledger's, plus foreign ones of a fresh scrape); KV: the
-      tokens of their contexts; length: output tokens expected of a request.
+      tokens of their contexts; length: output tokens expected of a request;
+    - reuse: how often a token that is computed is found in a cache again (`Reuse`, over all
+      endpoints); crowding: the chance that room taken there is missed (the cube of the share
+      of KV memory in use at the last scrape; 0 when it does not tell).
 
     Why: ``itl`` is what our own tokens will take there. Our prefill stalls each of the D others
     for work seconds, spread over its tokens, and then each of these comes b + c x prompt later.
@@ -56,18 +61,24 @@ class PredictedTime:
     to their targets, a request that misses either has missed, and the price would be the ratio
     of the targets. It is a share of that, since the loads of all sequences there are summed up,
     of which most are far from their target; the targets are the request's own where it has any.
-    Prefill that another endpoint's cache would have saved is burnt for everybody who comes next:
-    ``burn``.
+
+    What we compute there, and our answer, takes room from prefixes that others would find: these
+    have to be computed again, and stall those who decode as our own prefill does. So ``lost`` is
+    paid on what is not cached: where memory is plenty a hot prefix is copied as soon as that
+    saves time, where it is scarce it stays at home, and what nobody holds goes where there is
+    room. Where nothing is found again (``reuse`` 0) room costs nothing.
 
     Load and cache live in one unit, so there is no weight between them to tune, and a hot
     prefix spreads by itself as soon as waiting costs more than computing it elsewhere.
 
     The targets come with the slate: of the request, or of the router (2 s and 50 ms). Parameters:
     pace_share (0.35, by a sweep over 0.25 to 1 on recorded conversations: more buys goodput with
-    p90 of the first token, by 2 points and 1 % where the loads are heaviest); burn (share, 0.0:
-    none of 0.5 to 4 helped); foreign_prompt_tokens (tokens, 1,000), what an unknown waiting
-    request has to compute. Among scores within 2 % of the best's ttft the one with more cached
-    tokens wins, then a rotation.
+    p90 of the first token, by 2 points and 1 % where the loads are heaviest); room_price (2, by a
+    sweep over 1 to 3 on prompts that share prefixes before nearly full engines: more than 1,
+    since what is computed again takes room again) and most_reuse (4: above that a share of
+    cached tokens says little about those that are evicted next); foreign_prompt_tokens (tokens,
+    1,000), what an unknown waiting request has to compute. Among scores within 2 % of the best's
+    ttft the one with more cached tokens wins, then a rotation.
 
     A large fleet is not scored one by one. As if all endpoints held the same number of blocks,
     their scores are their waits plus one weighted sum of the fleet's columns: a single sweep. For
@@ -85,11 +96,14 @@ class PredictedTime:
     def __init__(
         self,
         pace_share: float = 0.35,
-        burn: float = 0.0,
+        room_price: float = 2.0,
+        most_reuse: float = 4.0,
         foreign_prompt_tokens: float = 1_000.0,
     ) -> None:
         self._pace_share = pace_share
-        self._burn = burn
+        self._room_price = room_price
+        self.reuse = Reuse(most_reuse)
+        """How often what is computed is found again."""
         self._foreign_prompt_tokens = foreign_prompt_tokens
         self._turn = 0
 
@@ -107,6 +121,9 @@ class PredictedTime:
         else:
             self._score(slate, now, start, range(size), price, ranking)
         ranking.prefer_cached()
+        chosen = ranking.choices[0]
+        found = chosen.cached_tokens * chosen.endpoint.trust.share
+        self.reuse.observe(found, slate.prompt_tokens)
         return ranking.choices[:count]
 
     def _score(
@@ -119,10 +136,11 @@ class PredictedTime:
         ranking: "_Ranking",
     ) -> None:
         """Rank the endpoints at these places of the rotation, which rise."""
-        endpoints, prompt, burn = slate.endpoints, slate.prompt_tokens, self._burn
+        endpoints, prompt = slate.endpoints, slate.prompt_tokens
         size = len(endpoints)
         few, many, fetch = slate.held.few, bool(slate.held.wide), slate.held.fetch
-        block_tokens, per_token = slate.block_tokens, 1.0 / max(slate.output_tokens, 1.0)
+        room, output = self._room_price * self.reuse.times, float(slate.output_tokens)
+        block_tokens, per_token = slate.block_tokens, 1.0 / max(output, 1.0)
         most = max(prompt - 1.0, 0.0)  # an engine computes at least one token
         worst = ranking.worst
         for place in places:
@@ -153,12 +171,13 @@ class PredictedTime:
                 decoding += running
             work = (prompt - cached) * slope + 0.5 * tilt * (prompt * prompt - cached * cached)
             ttft = wait + work
+            lost = room * state.crowding * (prompt - cached + output) * slope
             itl = step.fixed + step.slope * (decoding + 1.0)
             itl += step.tilt * (ledger.context_tokens + prompt)
             if decoding:
-                delay = work * per_token + step.slope + step.tilt * prompt
+                delay = (work + lost) * per_token + step.slope + step.tilt * prompt
                 itl += decoding * delay
-            score = ttft + burn * work + price * itl
+            score = ttft + lost + price * itl
             if score < worst:
                 choice = Choice(state, score, believed, ttft, _REASON, (queued,))
                 worst = ranking.add(choice, place)
@@ -183,7 +202,8 @@ class PredictedTime:
             scored.update(*few.values())
             self._score(slate, now, start, sorted(scored), price, ranking)
             contenders, few = ranking.scores(), {}
-        sweep = _Sweep(slate, now, start, price, 1.0 + self._burn, self._foreign_prompt_tokens)
+        room = self._room_price * self.reuse.times
+        sweep = _Sweep(slate, now, start, price, room, self._foreign_prompt_tokens)
         for blocks, found in few.items():
             scores = sweep.scores(slate.tokens(blocks))
             for place in found:
@@ -216,54 +236,59 @@ class PredictedTime:
 class _Sweep:
     """What all endpoints would score for one request, by place in the rotation.
 
-    ``own``: what a second of our own prefill counts, its burning included.
+    ``room``: what a token of room costs where memory is sure to be missed, in tokens to compute.
     """
 
-    __slots__ = ("_own", "_per_length", "_rows", "_running", "_table", "_wait", "_weights")
+    __slots__ = ("_per_length", "_room", "_rows", "_running", "_table", "_wait", "_weights")
 
     def __init__(
-        self, slate: Slate, now: float, start: int, price: float, own: float, foreign: float
+        self, slate: Slate, now: float, start: int, price: float, room: float, foreign: float
     ) -> None:
         table, prompt = slate.group.table, slate.prompt_tokens
         per_length, square = price / max(slate.output_tokens, 1.0), 0.5 * prompt * prompt
+        taken = room * (prompt + slate.output_tokens)
         self._table, self._rows = table, slate.group.rows(start)
-        self._own, self._per_length = own, per_length
-        self._weights = np.array(
-            (
-                price,
-                price * prompt,
-                own * prompt,
-                own * square,
-                per_length * prompt,
-                per_length * square,
-                0.0,
-                0.0,
-                0.0,
-                0.0,
-            )
+        self._per_length, self._room = per_length, room
+        self._weights = np.zeros(WEIGHED)
+        self._weights[:8] = (
+            price,
+            price * prompt,
+            prompt,
+            square,
+            per_length * prompt,
+            per_length * square,
+            taken,
+            per_length * taken,
         )
         self._wait = wait = table.wait_seconds(now)
         self._running: Column | None = None
         if table.any_foreign:
             fresh = table.scraped_at >= now - SCRAPE_FRESH_SECONDS
             self._running = running = table.foreign_running * fresh
+            work = prompt * table.slope + square * table.tilt + taken * table.crowded_slope
             wait += foreign * table.foreign_waiting * fresh * table.slope
             wait += (2.0 * price) * running * table.step_slope
             wait += (price * prompt) * running * table.step_tilt
-            wait += per_length * running * (prompt * table.slope + square * table.tilt)
+            wait += per_length * running * work
 
     def scores(self, cached: float) -> Column:
         """The scores as if each held ``cached`` tokens."""
-        weights, table, square = self._weights, self._table, 0.5 * cached * cached
-        weights[6] = -self._own * cached
-        weights[7] = -self._own * square
-        weights[8] = -self._per_length * cached
-        weights[9] = -self._per_length * square
-        scores = table.weighed(weights)
+        table, square, per_length = self._table, 0.5 * cached * cached, self._per_length
+        kept = self._room * cached
+        self._weights[8:] = (
+            -cached,
+            -square,
+            -per_length * cached,
+            -per_length * square,
+            -kept,
+            -per_length * kept,
+        )
+        scores = table.weighed(self._weights)
         scores += self._wait
         if self._running is not None:
             saved = cached * table.trusted_slope + square * table.trusted_tilt
-            scores -= self._per_length * self._running * saved
+            saved += kept * table.crowded_trusted_slope
+            scores -= per_length * self._running * saved
         by_place: Column = scores.take(self._rows)
         return by_place
 

@@ -5,7 +5,7 @@ import pytest
 
 from routing.endpoint import Endpoint, EndpointState, Load
 from routing.fleet import Fleet
-from routing.loads import Group, LoadTable, below, lowest
+from routing.loads import WEIGHED, Group, LoadTable, below, lowest
 
 
 def states_of(table: LoadTable, size: int) -> list[EndpointState]:
@@ -133,7 +133,7 @@ def test_changes_are_settled_before_somebody_asks_once_somebody_has() -> None:
 def test_weighed_columns_are_summed_up_with_savings_discounted_by_trust() -> None:
     table = LoadTable()
     state = states_of(table, 1)[0]
-    state.trust.share = 0.5
+    state.trust.share, state.crowding = 0.5, 0.3
     state.ledger.reserve("a", 100, 10, 0.0)
     state.ledger.prefilled("a", 0.0)
     table.refresh(0.0)
@@ -142,10 +142,13 @@ def test_weighed_columns_are_summed_up_with_savings_discounted_by_trust() -> Non
         decode.fixed + 3 * decode.slope,
         2 * decode.tilt,
         *(prefill.slope, prefill.tilt) * 2,  # one sequence decodes
+        *(0.3 * prefill.slope,) * 2,
         *(0.5 * prefill.slope, 0.25 * prefill.tilt) * 2,
+        *(0.15 * prefill.slope,) * 2,
     )
+    assert len(columns) == WEIGHED
     for index, expected in enumerate(columns):
-        assert table.weighed(np.eye(10)[index]).item(state.row) == pytest.approx(expected)
+        assert table.weighed(np.eye(WEIGHED)[index]).item(state.row) == pytest.approx(expected)
 
 
 def test_a_group_starts_anywhere_and_goes_round() -> None:
