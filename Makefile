@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 COMPILED := build/compiled/.done
 SOURCES := $(shell find gateway routing endpoints bench -name '*.py')
 
-.PHONY: setup run test check bench compile test-compiled lock clean
+.PHONY: setup run test check bench lab lab-test compile test-compiled lock clean
 
 setup: $(READY)
 
@@ -37,6 +37,12 @@ test: setup  ## unit, property, integration and acceptance tests
 
 bench: setup  ## replay real traffic with and without prefix routing
 	$(BIN)/inferway demo
+
+lab: setup  ## two real vLLM servers on this machine's processor, behind the gateway on :8080
+	$(BIN)/inferway lab up
+
+lab-test: setup  ## the tests that need them; they start them if nothing runs
+	$(BIN)/pytest -m lab tests/lab
 
 lock: setup  ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable > constraints.txt
