@@ -19,7 +19,7 @@ from setuptools import setup
 
 PACKAGES = ("bench", "endpoints", "gateway", "routing")
 ROOTS = ("routing", "gateway/apis", "gateway/proxy", "gateway/record.py", "gateway/telemetry.py")
-LEFT_OUT = frozenset({"gateway/proxy/server.py", "gateway/proxy/pool.py"})
+LEFT_OUT = frozenset({"gateway/proxy/server.py"})
 TARGET = Path("build/compiled")
 
 

@@ -33,6 +33,21 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, where: s
         raise _invalid_json("it is nested too deeply", where) from None
 
 
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a whole body as `decode` does; fields that stay as they are written are UTF-8, too.
+
+    Raises:
+        ApiError: 400.
+
+    """
+    if not body.isascii():  # which takes 7 us for 220 KB
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise _malformed(error, body, "") from None
+    return decode(decoder, body)
+
+
 def require_model(model: str) -> str:
     """Return `model`, the name that a body gave ("" when it gave none), if it is a name.
 

@@ -5,9 +5,10 @@ import re
 
 import msgspec
 
+from gateway.apis.bodies import Common
 from gateway.apis.call import ApiError, Call
-from gateway.apis.decoding import decode
-from gateway.apis.fields import Common, internal_fields
+from gateway.apis.decoding import decode_body
+from gateway.apis.fields import internal_fields
 from gateway.apis.multipart import form_fields
 from gateway.apis.prompt import BYTES_PER_TOKEN, MEDIA_TOKENS
 
@@ -33,7 +34,7 @@ def read_passthrough(body: bytes) -> Call:
     first = _FIRST.match(body)
     start = first[1] if first else None
     if start == b"{":
-        common = decode(_body, body)
+        common = decode_body(_body, body)
         return Call(
             model=common.model or None,
             streamed=common.stream is True,

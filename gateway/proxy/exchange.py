@@ -16,14 +16,15 @@ from array import array
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
-from typing import Protocol
+
+from mypy_extensions import trait
 
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import AnswerModel, AnswerModels, Forward, error_dialect, resolve
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.proxy.context import ProxyContext
-from gateway.proxy.delivery import ClientSide, Delivery
+from gateway.proxy.delivery import ClientSide, Delivery, Owner
 from gateway.proxy.heads import (
     BadTargetError,
     RequestHead,
@@ -48,14 +49,15 @@ _REJECTIONS = {
 }
 
 
-class Connection(ClientSide, Protocol):
+@trait
+class Connection(ClientSide):
     """What an exchange needs of the client's connection."""
 
     def exchange_over(self, *, keep_alive: bool) -> None:
         """Everything is written: turn to the next request, or close once it is flushed."""
 
 
-class Exchange:
+class Exchange(Owner):
     """One request from its last byte read to its record written."""
 
     def __init__(
@@ -304,7 +306,8 @@ class Exchange:
         if self._delivery is not None:
             decision = self._delivery.decision
             choice = decision.choice
-            record.failed_endpoints = [failed.endpoint for failed in decision.attempts]
+            if decision.attempts:
+                record.failed_endpoints = tuple(one.endpoint for one in decision.attempts)
             record.predicted_cached_tokens = choice.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
             self._context.router.over(decision)

@@ -6,10 +6,10 @@ for the framing that this hop uses. Field names are lower case throughout.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TypeAlias, overload
+from typing import Final, TypeAlias, overload
 from urllib.parse import unquote_to_bytes
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -48,6 +48,7 @@ _FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"f
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+_LONGEST_KNOWN: Final = 128
 _CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -62,20 +63,28 @@ def by_name(headers: Headers) -> dict[bytes, bytes]:
     return fields
 
 
-@dataclass(slots=True)
 class RequestHead:
     """The head of a client's request."""
 
-    method: str
-    target: bytes
-    headers: Headers
-    keep_alive: bool = True
-    chunked_ok: bool = True  # HTTP/1.1: may be answered in chunks
-    fields: dict[bytes, bytes] = field(init=False)
-    """The headers by name; see `by_name`."""
+    __slots__ = ("chunked_ok", "fields", "headers", "keep_alive", "method", "target")
 
-    def __post_init__(self) -> None:
-        self.fields = by_name(self.headers)
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        *,
+        keep_alive: bool = True,
+        chunked_ok: bool = True,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.chunked_ok = chunked_ok
+        """HTTP/1.1: may be answered in chunks."""
+        self.fields = by_name(headers)
+        """The headers by name; see `by_name`."""
 
     @overload
     def header(self, name: bytes) -> bytes | None: ...
@@ -99,6 +108,11 @@ def matchable_path(target: bytes) -> str:
     next: dot segments, empty segments, backslashes, fragments, control bytes, or a form other
     than origin-form.
     """
+    # The few paths that are asked for recur; what nobody asks twice is not worth the memory.
+    return _known_path(target) if len(target) <= _LONGEST_KNOWN else _read_path(target)
+
+
+def _read_path(target: bytes) -> str:
     path = target.partition(b"?")[0]
     if not path.startswith(b"/"):
         raise BadTargetError("the request target must be a path that starts with /")
@@ -113,6 +127,9 @@ def matchable_path(target: bytes) -> str:
             "the path has an empty or dot segment, a backslash, a fragment or a control byte"
         )
     return text
+
+
+_known_path = lru_cache(maxsize=512)(_read_path)
 
 
 def without_upgrade(head: RequestHead) -> bytes:

@@ -7,9 +7,9 @@ States::
 """
 
 from enum import Enum
-from typing import Protocol
 
 import httptools
+from mypy_extensions import trait
 
 from gateway.apis.call import ApiError
 from gateway.proxy.heads import Headers, RequestHead, without_upgrade
@@ -26,7 +26,8 @@ class Reading(Enum):
     STOPPED = 4
 
 
-class Arrivals(Protocol):
+@trait
+class Arrivals:
     """Whom a reader tells what came; the client's connection in production."""
 
     def begins(self) -> None:
@@ -156,7 +157,7 @@ class RequestReader:
             size = sum(len(name) + len(value) + 4 for name, value in self._fields)
             if size + len(self._target) > settings.max_header_bytes:
                 self._refuse_and_raise(self._head_too_large())
-        version = parser.get_http_version()
+        version = self._request_line.version or parser.get_http_version()
         self._head = head = RequestHead(
             parser.get_method().decode(),
             self._target,
@@ -190,6 +191,7 @@ class RequestReader:
         if self._parser.should_upgrade():
             return  # the parser leaves its body to the other protocol, which we decline
         self.state = Reading.BETWEEN
+        self._request_line.end()
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         head = self._head

@@ -12,11 +12,13 @@ response that arrives whole is relayed in one write.
 
 import asyncio
 from enum import Enum
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
+from mypy_extensions import trait
 
 from gateway.proxy.heads import Headers
+from gateway.proxy.outbox import Outbox, Sender
 
 _BODILESS_STATUSES = frozenset({204, 304})
 _WRITE_JOINED_BELOW = 16_384  # bytes; a copy this small is cheaper than a second buffer
@@ -34,7 +36,8 @@ class State(Enum):
     CLOSED = 3
 
 
-class ResponseSink(Protocol):
+@trait
+class ResponseSink:
     """Whom a response is for; the exchange in production."""
 
     def response_head(self, status: int, headers: Headers) -> None:
@@ -52,7 +55,8 @@ class ResponseSink(Protocol):
         """
 
 
-class ConnectionKeeper(Protocol):
+@trait
+class ConnectionKeeper:
     """Whoever lent the connection; the pool in production."""
 
     def release(self, connection: "UpstreamConnection") -> None:
@@ -62,13 +66,15 @@ class ConnectionKeeper(Protocol):
         """Forget a connection that is closed or must not be used again."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to an endpoint."""
+class UpstreamConnection:
+    """One connection to an endpoint: an `asyncio.Protocol` by shape (see decisions/0006)."""
 
-    def __init__(self, keeper: ConnectionKeeper) -> None:
+    def __init__(self, keeper: ConnectionKeeper, outbox: Outbox) -> None:
         self.state = State.IDLE
         self.idle_since = 0.0
         self._keeper = keeper
+        self._outbox = outbox
+        self._sender: Sender | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
@@ -95,14 +101,16 @@ class UpstreamConnection(asyncio.Protocol):
         ``bodiless``: it is a HEAD, whose response ends with its head.
         """
         assert self.state is State.IDLE
-        assert self._transport is not None
+        sender = self._sender
+        assert sender is not None
         self.state = State.BUSY
         self._sink = sink
         self._bodiless = bodiless
         if len(body) < _WRITE_JOINED_BELOW:
-            self._transport.write(head + body)
+            sender.write(head + body)
         else:
-            self._transport.writelines((head, body))
+            sender.write(head)
+            sender.write(body)
 
     def cancel(self) -> None:
         """Drop request and connection at once: the endpoint sees a reset and frees its engine."""
@@ -125,6 +133,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Close for good; idempotent."""
         self.state = State.CLOSED
         self._keeper.discard(self)
+        if self._sender is not None:
+            self._sender.drop()
         if self._transport is not None:
             self._transport.abort()
 
@@ -133,6 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
+        self._sender = Sender(self._outbox, self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it on."""
@@ -165,9 +176,9 @@ class UpstreamConnection(asyncio.Protocol):
             sink.response_complete()
 
     def _let_go(self) -> None:
-        assert self._transport is not None
+        assert self._sender is not None
         self._sink = None
-        if self._reusable and not self._transport.get_write_buffer_size():
+        if self._reusable and self._sender.sent:
             self._responses += 1
             self._expect_response()
             self.state = State.IDLE

@@ -1,7 +1,6 @@
 """TLS on real connections: who gets in, and what a changed certificate does to whom."""
 
 import asyncio
-import functools
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -225,7 +224,10 @@ async def test_a_client_speaks_to_the_proxy_through_tls(files: Files) -> None:
     large = b'{"text":"%b"}' % (b"x" * 8_000_000)
     request = post("/v1/chat/completions", chat(), b"connection: close\r\n")
     async with Upstream(unary(large)) as upstream, running_proxy([upstream.url]) as proxy:
-        serving = functools.partial(ClientConnection, proxy.context, Roster())
+
+        def serving() -> asyncio.Protocol:
+            return cast(asyncio.Protocol, ClientConnection(proxy.context, Roster()))
+
         async with listening(ServerTls(files.settings()), serving) as port:
             answer = await answer_to(port, files.trusted(), request)
         await until(lambda: proxy.in_flight == 0)
