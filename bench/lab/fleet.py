@@ -12,10 +12,10 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from bench.lab import processes
+from bench import processes
 from bench.lab.engine import HOST, MODEL, PORTS_EACH, Server, environment
 from bench.lab.home import Home
-from bench.lab.processes import Started
+from bench.processes import Started
 
 START_SECONDS = 300.0
 _GATEWAY_SECONDS = 30.0

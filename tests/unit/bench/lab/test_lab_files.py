@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.lab import engine, machine, processes, wheels
+from bench import processes
+from bench.lab import engine, machine, wheels
 from bench.lab.engine import Server
 from bench.lab.fleet import LabError, LabFleet, RunningServer, State
 from bench.lab.home import VARIABLE, Home, home
