@@ -9,14 +9,12 @@ from rich.table import Table
 from bench.chaos.clients import Clients, Fate, Verdict
 from bench.chaos.faults import Fault
 from bench.chaos.scene import Scene
+from bench.pulse import PAUSE_SECONDS, Pulse
 from bench.results import Check, at_least, at_most, number
 
 _RETURN_SECONDS = 45.0
 _SETTLE_SECONDS = 10.0
 _AFTER_SECONDS = 1.0
-_BEAT_SECONDS = 0.05
-PAUSE_SECONDS = 3.0
-"""A machine that stands still for longer makes every time-out meaningless: once more, then."""
 _TIMES = 3
 
 
@@ -61,7 +59,7 @@ async def play(
     loop = asyncio.get_running_loop()
     async with Scene(servers, clients, f"{seed} {fault.name}", fault.needs) as scene:
         crowd, gateway = scene.clients, scene.gateway
-        pulse = _Pulse()
+        pulse = Pulse()
         await crowd.start()
         await asyncio.sleep(warm_up)
         before, begun = gateway.usage(), loop.time()
@@ -104,26 +102,6 @@ async def play(
             error_kinds=dict(crowd.kinds(Verdict.ERROR)),
             bad_kinds=dict(crowd.kinds(Verdict.WRONG, Verdict.LOST)),
         )
-
-
-class _Pulse:
-    """Notices when this process does not get to run."""
-
-    def __init__(self) -> None:
-        self._longest = 0.0
-        self._task = asyncio.get_running_loop().create_task(self._beat())
-
-    async def _beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            before = loop.time()
-            await asyncio.sleep(_BEAT_SECONDS)
-            self._longest = max(self._longest, loop.time() - before - _BEAT_SECONDS)
-
-    def stop(self) -> float:
-        """The longest pause so far, in seconds."""
-        self._task.cancel()
-        return self._longest
 
 
 def _returned(fates: Sequence[Fate], name: str, over: float) -> float | None:

@@ -1,22 +1,28 @@
 """The command `inferway lab`: real vLLM servers on this machine's processor."""
 
-import json
 import time
 import urllib.request
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
+from msgspec import to_builtins
+from msgspec.json import decode, encode
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bench.conclusion import Json, conclude
 from bench.lab import machine
 from bench.lab.engine import CONTEXT_LENGTH, MODEL, PORTS_EACH, Server
 from bench.lab.fleet import LabError, LabFleet, RunningGateway, State, answers
 from bench.lab.home import VARIABLE, Home, home
 from bench.lab.install import Installer, InstallError
+from bench.lab.trial import arms, trial
+from bench.lab.trial.workloads import WORKLOADS
+from bench.results import figures_table, results
 
 app = typer.Typer(
     help="Real vLLM servers with a small real model, on this machine's processor.",
@@ -28,6 +34,7 @@ _console = Console(highlight=False)
 if not _console.is_terminal:
     _console = Console(highlight=False, width=140)  # as wide as the table
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)
+CACHE_TOKENS = 8_192
 _PROMPT = "Say hello in one short sentence."
 
 Folder = Annotated[
@@ -55,7 +62,7 @@ def up(
     ] = 18_100,
     cache_tokens: Annotated[
         int, typer.Option(min=CONTEXT_LENGTH, help="KV cache of each server, in tokens.")
-    ] = 8_192,
+    ] = CACHE_TOKENS,
     lora: Annotated[bool, typer.Option(help="With a LoRA adapter.")] = True,
     nice: Annotated[
         int, typer.Option(min=0, max=19, help="How far other programs go before the servers.")
@@ -98,6 +105,69 @@ def down(*, folder: Folder = None) -> None:
     with _console.status("stopping"):
         stopped = LabFleet(home(folder)).stop()
     _console.print(f"{stopped} stopped" if stopped else "nothing ran")
+
+
+@app.command()
+def bench(
+    *,
+    gateway: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only this one; may be repeated: {', '.join(arms.NAMES)}."),
+    ] = None,
+    workload: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only this one; may be repeated: {', '.join(WORKLOADS)}."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; every gateway once in each.")] = 3,
+    port: Annotated[int, typer.Option(help="First server's port, if none runs.")] = 18_100,
+    nice: Annotated[
+        int, typer.Option(min=0, max=19, help="How far other programs go before the servers.")
+    ] = 19,
+    folder: Folder = None,
+    json: Json = None,
+) -> None:
+    """Compare gateways before two real servers: time to first token and the engines' cache hits.
+
+    Servers that are up are used; otherwise two are started, and stopped afterwards.
+    """
+    for name, known in (
+        *((n, arms.NAMES) for n in gateway or ()),
+        *((n, WORKLOADS) for n in workload or ()),
+    ):
+        if name not in known:
+            raise typer.BadParameter(f"no {name!r}; there are {', '.join(known)}")
+    fleet = LabFleet(home(folder))
+    gateways = gateway or [*arms.NAMES]
+    workloads = workload or [*WORKLOADS]
+    try:
+        already = fleet.state().servers
+        if not already:
+            _bring_up(fleet, [Server(port + 10 * n, CACHE_TOKENS) for n in range(2)], nice)
+        servers = [one.server for one in fleet.state().servers]
+        try:
+            with _console.status("starting") as shown:
+                runs = uvloop.run(
+                    trial.compare(fleet, servers, gateways, workloads, rounds, shown.update)
+                )
+        finally:
+            if not already:
+                fleet.stop()
+    except (LabError, InstallError, OSError) as error:
+        raise _fail(error) from None
+    found = trial.summaries(runs)
+    figures = to_builtins(found)
+    _console.print(figures_table("before real servers", figures))
+    conclude(
+        results(
+            "lab",
+            parameters={"servers": to_builtins(servers), "rounds": rounds},
+            rounds=to_builtins(runs),
+            medians=figures,
+            checks=trial.checks(found),
+        ),
+        json,
+        _console,
+    )
 
 
 def _bring_up(fleet: LabFleet, wanted: list[Server], nice: int) -> None:
@@ -152,11 +222,11 @@ def _first_answer(gateway: RunningGateway) -> str:
     }
     request = urllib.request.Request(
         f"{gateway.url}/chat/completions",
-        json.dumps(body).encode(),
+        encode(body),
         {"content-type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=120) as response:
-        return str(json.load(response)["choices"][0]["message"]["content"])
+        return str(decode(response.read())["choices"][0]["message"]["content"])
 
 
 def _show(state: State) -> bool:
