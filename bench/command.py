@@ -14,6 +14,7 @@ from bench.chaos.command import chaos, soak
 from bench.conclusion import Json, conclude, console_for
 from bench.overhead import comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
+from bench.report.command import report
 from bench.results import figures_table, number, results
 from routing.policies import DEFAULT_POLICY, POLICIES
 
@@ -216,3 +217,4 @@ def exactness(
 
 app.command()(chaos)
 app.command()(soak)
+app.command()(report)

@@ -1,5 +1,6 @@
 """What the lab's comparison asks, and how it judges."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -29,7 +30,7 @@ def test_sessions_come_back_in_orders_of_their_own() -> None:
     assert rounds[0] != rounds[1]
     for session in range(6):
         turns = [ask.messages for ask in workload.asks if ask.session == session]
-        for before, after in zip(turns, turns[1:], strict=False):
+        for before, after in pairwise(turns):
             assert after[: len(before)] == before and len(after) == len(before) + 2
 
 
