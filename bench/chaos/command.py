@@ -87,6 +87,11 @@ def soak(
         f"{found.answered:,} answered, {found.aborted:,} left by their clients; "
         f"{found.rss_first / 1e6:.1f} MB at first, {found.rss_last / 1e6:.1f} MB at last"
     )
+    if found.stood_still_seconds:
+        console.print(
+            f"the machine stood still for {found.stood_still_seconds:.0f} s, which disturbed "
+            f"{found.disturbed} requests"
+        )
     conclude(
         results(
             "soak",

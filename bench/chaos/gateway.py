@@ -1,7 +1,6 @@
 """Our gateway as a process of its own, and what it says and uses."""
 
 import asyncio
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -9,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import yaml
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench import processes
-from bench.processes import Started
-
 _START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
 _SERVING = re.compile(
     r"serving clients on (?P<clients>https?://127\.0\.0\.1:\d+), "
     r"operators on (?P<admin>http://127\.0\.0\.1:\d+)"
@@ -44,7 +42,7 @@ class GatewayProcess:
     def __init__(self, directory: Path) -> None:
         self.config = directory / "inferway.yaml"
         self._log = directory / "gateway.log"
-        self._process: Started | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self.url = self.admin = ""
 
     def configure(self, settings: Mapping[str, object]) -> None:
@@ -56,35 +54,47 @@ class GatewayProcess:
     async def start(self) -> None:
         """Start it and wait until it serves. RuntimeError when it does not."""
         command = [
-            *(sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.config)),
+            *(sys.executable, "-m", "bench.chaos.served", "serve", "--config", str(self.config)),
             *("--host", "127.0.0.1", "--port", "0", "--admin-port", "0"),
         ]
-        self._process = processes.start(command, os.environ, self._log, nice=0)
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log
+            )
         loop = asyncio.get_running_loop()
         end = loop.time() + _START_SECONDS
-        while loop.time() < end and self._process.running:
+        while loop.time() < end and self._process.returncode is None:
             found = _SERVING.search(self._log.read_text(errors="replace"))
             if found is not None:
                 self.url, self.admin = found["clients"], found["admin"]
                 return
             await asyncio.sleep(0.05)
-        words = self._process.last_words()
         await self.stop()
-        raise RuntimeError(f"the gateway did not start: {words}")
+        raise RuntimeError(f"the gateway did not start: {self._last_words()}")
 
     async def stop(self) -> None:
         """Stop it."""
-        if self._process is not None:
-            await asyncio.to_thread(self._process.stop)
-            self._process = None
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
     def usage(self) -> Usage:
         """What its process has now."""
         assert self._process is not None
-        process = self._process.process()
-        if process is None:
-            raise RuntimeError(f"the gateway ended: {self._process.last_words()}")
-        return Usage(process.memory_info().rss, process.num_fds())
+        try:
+            process = psutil.Process(self._process.pid)
+            return Usage(process.memory_info().rss, process.num_fds())
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            raise RuntimeError(f"the gateway ended: {self._last_words()}") from None
+
+    def _last_words(self) -> str:
+        return self._log.read_text(errors="replace").strip()[-1000:]
 
     async def books(self) -> Books:
         """Its ledgers and counters."""

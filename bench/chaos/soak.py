@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from statistics import linear_regression
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import aiohttp
 from msgspec import Struct
@@ -33,6 +34,8 @@ _PROMPT_BYTES = 1_000
 _ABORT_SHARE = 0.01
 _STREAM_SHARE = 0.1
 _PATIENCE = 30.0
+_BEHIND_SECONDS = 1.0  # the machine stood still: what was due then is not made up for
+_AFTER_SECONDS = 5.0  # and endpoints that could not be probed are taken for ill for a moment
 _SETTLE_SECONDS = 15.0
 _MODEL = "sim-8b"
 
@@ -50,7 +53,11 @@ class Sample(Struct, frozen=True):
 
 
 class Soak(Struct, frozen=True):
-    """What came of it. Slopes are growth in 10 minutes, by least squares, after the warm-up."""
+    """What came of it. Slopes are growth in 10 minutes, by least squares, after the warm-up.
+
+    All times leave out ``stood_still_seconds``, when the machine let nobody run; ``disturbed``
+    counts requests that failed then or in the seconds after, which ``errors`` does not.
+    """
 
     minutes: float
     warm_up_minutes: float
@@ -60,6 +67,7 @@ class Soak(Struct, frozen=True):
     wrong: int
     skipped: int
     errors: dict[str, int]
+    disturbed: int
     answered_per_second: float
     rss_slope: float
     descriptors_slope: float
@@ -70,7 +78,22 @@ class Soak(Struct, frozen=True):
     descriptors_last: int
     most_in_ledgers: int
     left_in_ledgers: int
+    stood_still_seconds: float
     samples: list[Sample]
+
+
+class _Failure(NamedTuple):
+    """A request that got no answer: when it began and ended, and what came instead."""
+
+    began: float
+    ended: float
+    kind: str
+
+    def within(self, pauses: Sequence[tuple[float, float]]) -> bool:
+        """Whether the machine stood still meanwhile, or just before."""
+        return any(
+            self.began <= end + _AFTER_SECONDS and self.ended >= start for start, end in pauses
+        )
 
 
 async def measure(
@@ -125,12 +148,13 @@ class _Run:
         self._dice = Random(seed)
         self._progress = progress
         self._tasks: set[asyncio.Task[None]] = set()
-        self._errors: Counter[str] = Counter()
+        self._pauses: list[tuple[float, float]] = []
+        self._failures: list[_Failure] = []
         self._offered = self._answered = self._aborted = self._wrong = self._skipped = 0
 
     async def run(self) -> Soak:
         loop = asyncio.get_running_loop()
-        begun = loop.time()
+        self._begun = loop.time()
         samples: list[Sample] = []
         async with (
             aiohttp.ClientSession(
@@ -140,22 +164,27 @@ class _Run:
             ) as self._http,
             aiohttp.ClientSession(self._gateway.admin) as admin,
         ):
-            traffic = asyncio.create_task(self._send(begun))
+            traffic = asyncio.create_task(self._send())
             while not traffic.done():
                 await asyncio.wait((traffic,), timeout=SAMPLE_SECONDS)
-                samples.append(await self._sample(loop.time() - begun, admin))
+                samples.append(await self._sample(loop.time() - self._begun, admin))
                 self._tell(samples)
             traffic.result()
-            lasted = loop.time() - begun
+            lasted = loop.time() - self._begun
             await asyncio.gather(*self._tasks)
             left = await self._left(loop)
         return self._judged(samples, lasted, left)
 
-    async def _send(self, begun: float) -> None:
+    async def _send(self) -> None:
         """Offer requests at the rate, whatever becomes of those before."""
         loop = asyncio.get_running_loop()
-        while (passed := loop.time() - begun) < self._seconds:
+        while (passed := loop.time() - self._begun) < self._seconds:
             due = int(passed * self._rate) - self._offered - self._skipped
+            behind = due / self._rate
+            if behind > _BEHIND_SECONDS:
+                self._begun += behind
+                self._pauses.append((loop.time() - behind, loop.time()))
+                continue
             for _ in range(due):
                 if len(self._tasks) >= _MOST_UNDER_WAY:
                     self._skipped += 1
@@ -167,7 +196,8 @@ class _Run:
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _ask(self) -> None:
-        dice = self._dice
+        loop, dice = asyncio.get_running_loop(), self._dice
+        begun = loop.time()
         said = dice.randbytes(8).hex()
         prompt = dice.randbytes(_PROMPT_BYTES // 2).hex()
         leaves = dice.random() < _ABORT_SHARE
@@ -189,10 +219,10 @@ class _Run:
                     return
                 page = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            self._errors[type(error).__name__] += 1
+            self._failures.append(_Failure(begun, loop.time(), type(error).__name__))
             return
         if response.status != 200:
-            self._errors[f"status {response.status}"] += 1
+            self._failures.append(_Failure(begun, loop.time(), f"status {response.status}"))
         elif streamed:
             # Four bytes a token, so the echo comes in pieces.
             right = page.rstrip().endswith(b"[DONE]") and all(
@@ -226,7 +256,7 @@ class _Run:
         self._progress(
             f"{last.at / 60:.1f} of {self._seconds / 60:g} min, {self._answered:,} answered, "
             f"{last.rss_bytes / MEGABYTE:.1f} MB, {last.descriptors} descriptors, "
-            f"{sum(self._errors.values()) + self._wrong} errors"
+            f"{len(self._failures) + self._wrong} errors"
         )
 
     async def _left(self, loop: asyncio.AbstractEventLoop) -> int:
@@ -241,6 +271,8 @@ class _Run:
 
     def _judged(self, samples: list[Sample], lasted: float, left: int) -> Soak:
         warm_up = warm_up_seconds(self._seconds)
+        disturbed = [one for one in self._failures if one.within(self._pauses)]
+        errors = Counter(one.kind for one in self._failures if not one.within(self._pauses))
         counted = [sample for sample in samples if sample.at >= warm_up]
         return Soak(
             minutes=lasted / 60,
@@ -250,7 +282,8 @@ class _Run:
             aborted=self._aborted,
             wrong=self._wrong,
             skipped=self._skipped,
-            errors=dict(self._errors),
+            errors=dict(errors),
+            disturbed=len(disturbed),
             answered_per_second=self._answered / lasted,
             rss_slope=slope(counted, lambda one: one.rss_bytes),
             descriptors_slope=slope(counted, lambda one: one.descriptors),
@@ -261,6 +294,7 @@ class _Run:
             descriptors_last=counted[-1].descriptors,
             most_in_ledgers=max(sample.ledger_requests for sample in samples),
             left_in_ledgers=left,
+            stood_still_seconds=sum(end - start for start, end in self._pauses),
             samples=samples,
         )
 

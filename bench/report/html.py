@@ -1,6 +1,6 @@
 """Pages, sections and tables as HTML text: no network, no fonts, no libraries."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from bench.report.svg import element, text_of
@@ -32,9 +32,12 @@ def figure(kind: str, content: str, caption: str = "") -> str:
     return element("figure", above + content, class_=kind) if content else ""
 
 
-def table(headings: Sequence[str], rows: Sequence[str]) -> str:
-    """A table of finished rows."""
-    head = "".join(element("th", text_of(heading)) for heading in headings)
+def table(headings: Sequence[str], rows: Sequence[str], left: Collection[str] = ()) -> str:
+    """A table of finished rows; the headings of columns of texts stand ``left``."""
+    head = "".join(
+        element("th", text_of(heading), class_="left" if heading in left else None)
+        for heading in headings
+    )
     return element("table", element("thead", element("tr", head)) + element("tbody", "".join(rows)))
 
 
@@ -60,7 +63,7 @@ def checks_table(checks: Sequence[Check]) -> str:
         )
         for check in checks
     ]
-    return table(("check", "value", "limit", "unit", ""), rows)
+    return table(("check", "value", "limit", "unit", ""), rows, left=("unit", ""))
 
 
 def verdict(checks: Sequence[Check]) -> str:

@@ -39,4 +39,5 @@ def _overview(found: Sequence[Results]) -> str:
                 element("td", element("code", text_of(command_of(one))), class_="left wrap"),
             )
         )
-    return section("To do it again", table(("bench", "checks hold", "finished", "command"), rows))
+    headings = ("bench", "checks hold", "finished", "command")
+    return section("To do it again", table(headings, rows, left=("finished", "command")))

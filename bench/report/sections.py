@@ -46,6 +46,7 @@ def of(found: Results) -> str:
 
 def _table(rows: list[dict[str, object]]) -> str:
     names = columns(rows)
+    texts = {heading(name) for name in names if any(isinstance(one.get(name), str) for one in rows)}
     return table(
         [heading(name) for name in names],
         [
@@ -60,6 +61,7 @@ def _table(rows: list[dict[str, object]]) -> str:
             )
             for one in rows
         ],
+        left=texts,
     )
 
 
@@ -151,6 +153,7 @@ def _chaos(found: Results) -> str:
         row(cell(str(one["fault"])), cell(str(one["what"]), "left"), cell(_kinds(one), "left"))
         for one in found.medians
     ]
+    headings = ("fault", "what", "errors by kind")
     return _charts(
         figure(
             "narrow",
@@ -162,7 +165,7 @@ def _chaos(found: Results) -> str:
             charts.bars(back, grey, "used again", "{:.1f} s"),
             "From its end until the victim gave a right answer again",
         ),
-    ) + element("div", table(("fault", "what", "errors by kind"), kinds), class_="scroll")
+    ) + element("div", table(headings, kinds, left=headings), class_="scroll")
 
 
 def _kinds(one: Row) -> str:

@@ -111,6 +111,28 @@ def test_chaos_breaks_a_server_and_its_line_and_nothing_is_lost(tmp_path: Path) 
         assert row["returned"] is not None
 
 
+def test_a_benchs_gateway_ends_with_the_bench() -> None:
+    """However the bench ends: the other end of a pipe closes even when it is killed."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bench.chaos.served", "serve", "http://127.0.0.1:9"),
+            *("--port", "0", "--admin-port", "0"),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stderr is not None
+    try:
+        assert any("serving clients on" in line for line in process.stderr)
+        process.stdin.close()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
 def test_soak_samples_what_must_not_grow(tmp_path: Path) -> None:
     """Half a minute proves nothing about slopes: only that they are taken from real samples."""
     _, found = bench(tmp_path / "soak.json", *("soak", "--minutes", "0.4", "--rate", "50"))

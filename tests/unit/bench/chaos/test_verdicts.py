@@ -91,6 +91,7 @@ def test_a_leak_fails_the_soak() -> None:
         wrong=0,
         skipped=0,
         errors={},
+        disturbed=0,
         answered_per_second=310.0,
         rss_slope=0.5e6,
         descriptors_slope=0.1,
@@ -101,6 +102,7 @@ def test_a_leak_fails_the_soak() -> None:
         descriptors_last=1,
         most_in_ledgers=3,
         left_in_ledgers=0,
+        stood_still_seconds=0.0,
         samples=[],
     )
     assert all(check.ok for check in soak.checks(good))
@@ -113,6 +115,15 @@ def test_a_leak_fails_the_soak() -> None:
     ):
         bad = msgspec.structs.replace(good, **change)
         assert sum(not check.ok for check in soak.checks(bad)) == 1
+
+
+@pytest.mark.parametrize(
+    ("began", "ended", "within"),
+    [(0, 9, False), (0, 10, True), (15, 16, True), (24, 30, True), (26, 27, False)],
+)
+def test_what_a_pause_of_the_machine_disturbed(began: float, ended: float, within: bool) -> None:
+    """From 10 to 20 it stood still; for five seconds more endpoints may be taken for ill."""
+    assert soak._Failure(began, ended, "status 503").within([(10.0, 20.0)]) is within
 
 
 def test_the_warm_up_is_a_part_of_the_time() -> None:
