@@ -2,6 +2,7 @@
 
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,9 @@ from bench.lab.fleet import LabError, LabFleet, RunningGateway, State, answers
 from bench.lab.home import VARIABLE, Home, home
 from bench.lab.install import Installer, InstallError
 from bench.lab.trial import arms, trial
+from bench.lab.trial.play import Run
 from bench.lab.trial.workloads import WORKLOADS
-from bench.results import figures_table, results
+from bench.results import Results, figures_table, results, write_json
 
 app = typer.Typer(
     help="Real vLLM servers with a small real model, on this machine's processor.",
@@ -144,29 +146,34 @@ def bench(
         if not already:
             _bring_up(fleet, [Server(port + 10 * n, CACHE_TOKENS) for n in range(2)], nice)
         servers = [one.server for one in fleet.state().servers]
+
+        def keep(runs: Sequence[Run]) -> None:
+            if json is not None:
+                write_json(_trial_results(servers, rounds, runs), json)
+
         try:
             with _console.status("starting") as shown:
                 runs = uvloop.run(
-                    trial.compare(fleet, servers, gateways, workloads, rounds, shown.update)
+                    trial.compare(fleet, servers, gateways, workloads, rounds, shown.update, keep)
                 )
         finally:
             if not already:
                 fleet.stop()
     except (LabError, InstallError, OSError) as error:
         raise _fail(error) from None
+    found = _trial_results(servers, rounds, runs)
+    _console.print(figures_table("before real servers", to_builtins(found.medians)))
+    conclude(found, json, _console)
+
+
+def _trial_results(servers: Sequence[Server], rounds: int, runs: Sequence[Run]) -> Results:
     found = trial.summaries(runs)
-    figures = to_builtins(found)
-    _console.print(figures_table("before real servers", figures))
-    conclude(
-        results(
-            "lab",
-            parameters={"servers": to_builtins(servers), "rounds": rounds},
-            rounds=to_builtins(runs),
-            medians=figures,
-            checks=trial.checks(found),
-        ),
-        json,
-        _console,
+    return results(
+        "lab",
+        parameters={"servers": to_builtins(servers), "rounds": rounds},
+        rounds=to_builtins(list(runs)),
+        medians=to_builtins(found),
+        checks=trial.checks(found),
     )
 
 

@@ -44,10 +44,12 @@ async def compare(
     workloads: Sequence[str],
     rounds: int,
     progress: Callable[[str], object],
+    keep: Callable[[Sequence[Run]], object] = lambda _: None,
 ) -> list[Run]:
     """Every gateway once in each round, in an order that rotates.
 
-    Raises `LabError`, OSError, aiohttp.ClientError.
+    ``keep`` is given all runs so far after each: together they take long. Raises `LabError`,
+    OSError, aiohttp.ClientError.
     """
     tokenizer = Tokenizer.from_file(str(fleet.home.model / "tokenizer.json"))
 
@@ -61,6 +63,7 @@ async def compare(
             for arm in _rotated(gateways, number):
                 progress(f"{name}, round {number + 1}: {arm.name}")
                 runs.append(await _once(arm, workload, fleet, servers, number))
+                keep(runs)
     return runs
 
 
