@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPILED := build/compiled/.done
 SOURCES := $(shell find gateway routing endpoints bench -name '*.py')
 
-.PHONY: setup run test check rivals bench compile test-compiled lock clean
+.PHONY: setup run test check rivals bench lab lab-test compile test-compiled lock clean
 
 setup: $(READY)
 
@@ -43,6 +43,12 @@ rivals: setup  ## the gateways that `inferway bench overhead` compares ours with
 
 bench: setup  ## replay real traffic with and without prefix routing
 	$(BIN)/inferway demo
+
+lab: setup  ## two real vLLM servers on this machine's processor, behind the gateway on :8080
+	$(BIN)/inferway lab up
+
+lab-test: setup  ## the tests that need them; they start them if nothing runs
+	$(BIN)/pytest -m lab tests/lab
 
 lock: setup  ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable > constraints.txt

@@ -1,21 +1,22 @@
 """The command `inferway bench`, also as ``python -m bench``."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 from msgspec import to_builtins
-from rich.console import Console
 
 from bench import decide as decisions
 from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
+from bench.chaos.command import chaos, soak
+from bench.conclusion import Json, conclude, console_for
 from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
-from bench.results import Results, figures_table, number, print_checks, results, write_json
+from bench.report.command import report
+from bench.results import figures_table, number, results
 from routing.policies import DEFAULT_POLICY, POLICIES
 
 app = typer.Typer(
@@ -25,30 +26,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_WIDTH = 140
-Json = Annotated[
-    Path | None, typer.Option("--json", help="Write everything to this file.", dir_okay=False)
-]
-
 
 @app.callback()
 def bench() -> None:
     """Measure what the gateway costs, and check it against its bars."""
-
-
-def _console() -> Console:
-    """As wide as the tables when nobody's terminal says otherwise."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
-
-
-def _conclude(found: Results, file: Path | None, console: Console) -> None:
-    """Print the checks, write the file; exit code 1 when a check failed."""
-    print_checks(found, console)
-    if file is not None:
-        write_json(found, file)
-    if not found.ok:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -80,7 +61,7 @@ def overhead(
     Every round starts each gateway anew before the same servers. Rivals come with
     the optional dependencies "rivals"; one that is not there is named with the reason.
     """
-    console = _console()
+    console = console_for()
     try:
         names = gateways.chosen(gateway or ())
         wanted = scenarios.chosen(scenario or ())
@@ -108,7 +89,7 @@ def overhead(
     found = comparison.medians(runs)
     for one in plan:
         console.print(tables.table(one, found))
-    _conclude(
+    conclude(
         results(
             "overhead",
             parameters={
@@ -147,7 +128,7 @@ def decide(
     """
     if policy not in POLICIES:
         raise typer.BadParameter(f"no policy {policy!r}; there are {', '.join(POLICIES)}")
-    console = _console()
+    console = console_for()
     cases = []
     with console.status("deciding"):
         for number in range(rounds):
@@ -158,7 +139,7 @@ def decide(
             ]
     found = decisions.medians(cases)
     console.print(figures_table("CPU of a decision, us", to_builtins(found), omit=("round",)))
-    _conclude(
+    conclude(
         results(
             "decide",
             parameters={"decisions": decisions_each, "rounds": rounds, "policy": policy},
@@ -180,7 +161,7 @@ def index(
     json: Json = None,
 ) -> None:
     """Fill the prefix index with unique 4 KB prompts: memory and speed."""
-    console = _console()
+    console = console_for()
     with console.status("storing") as status:
         found = indexing.measure(
             prompts, budget, endpoints, lambda done: status.update(f"storing, batch {done}")
@@ -188,7 +169,7 @@ def index(
     figures = to_builtins(found)
     growth = figures.pop("growth")
     console.print(figures_table("prefix index", [figures]))
-    _conclude(
+    conclude(
         results(
             "index",
             parameters={"prompts": prompts, "budget_bytes": budget, "endpoints": endpoints},
@@ -210,13 +191,13 @@ def events(
     json: Json = None,
 ) -> None:
     """Apply what engines report of their caches: CPU per block, memory, and what looking costs."""
-    console = _console()
+    console = console_for()
     with console.status("writing messages") as status:
         found = following.measure(blocks, endpoints, rounds=rounds, progress=status.update)
     for name, figure in found.medians[0].items():
         if isinstance(figure, int | float):
             console.print(f"{name.replace('_', ' '):>20}  {number(figure)}")
-    _conclude(found, json, console)
+    conclude(found, json, console)
 
 
 @app.command()
@@ -230,14 +211,14 @@ def exactness(
     json: Json = None,
 ) -> None:
     """Compare predicted with reported cached tokens, over real sockets and under eviction."""
-    console = _console()
+    console = console_for()
     with console.status("starting") as status:
         found = uvloop.run(
             comparing.measure(requests, servers, cache_tokens, concurrency, seed, status.update)
         )
     figures = to_builtins(found)
     console.print(figures_table("exactness", [figures]))
-    _conclude(
+    conclude(
         results(
             "exactness",
             parameters={"seed": seed},
@@ -248,3 +229,8 @@ def exactness(
         json,
         console,
     )
+
+
+app.command()(chaos)
+app.command()(soak)
+app.command()(report)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
+from gateway.settings import ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, TlsError, upstream_context
 from gateway.tokenizing.local import TokenizerError
@@ -153,6 +155,7 @@ class Gateway:
             ),
             clock=_clock,
             on_restart=self._restarted,
+            tls=_trust(settings.proxy),
         )
         self._keeper = FleetKeeper(
             router.fleet,
@@ -198,11 +201,11 @@ class Gateway:
         )
 
     async def _start_servers(self, settings: Settings) -> None:
+        upstream_tls = _trust(settings.proxy)
         try:
             if settings.listen.tls is not None:
                 self._tls = ServerTls(settings.listen.tls)
                 self._spawn(self._tls.keep_fresh())
-            upstream_tls = upstream_context(settings.proxy)
         except TlsError as error:
             raise StartError(str(error)) from error
         context = ProxyContext(
@@ -348,6 +351,14 @@ class Gateway:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a background task ended by a defect", exc_info=error)
+
+
+def _trust(settings: ProxySettings) -> ssl.SSLContext:
+    """Who vouches for ``https://`` endpoints, towards whoever connects to them."""
+    try:
+        return upstream_context(settings)
+    except TlsError as error:
+        raise StartError(str(error)) from error
 
 
 def _log_nothing(_record: RequestRecord) -> None:

@@ -92,6 +92,8 @@ class UpstreamConnection:
         self._is_http_1_1 = False  # as its first line says; asking the parser takes longer
         self._head_new = False  # the head is parsed and not delivered yet
         self._until_close = False  # the body ends when the connection does
+        self._sized = False  # the body ends where Content-Length says
+        self._surplus = False  # bytes came behind the end, in the read that brought the end
         self._complete = False
         self._reusable = False
 
@@ -161,7 +163,13 @@ class UpstreamConnection:
             if not self._complete:
                 self._fail("bad_response")
                 return
+            self._surplus = True
+        if self._surplus:
             self._reusable = False
+            if self._sized:
+                # The length is wrong (RFC 9112, 6.3): what looks whole is not to be trusted.
+                self._fail("bad_response")
+                return
         self._deliver()
 
     def _deliver(self) -> None:
@@ -218,7 +226,7 @@ class UpstreamConnection:
     def on_message_begin(self) -> None:
         """A head begins; after a complete response it is one that nobody asked for."""
         if self._complete:
-            self._reusable = False
+            self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field. Trailers come after the head and end here."""
@@ -245,7 +253,9 @@ class UpstreamConnection:
             elif name == b"content-length":
                 framed = True
         self._head_new = True
+        bodiless = self._bodiless or self._status in _BODILESS_STATUSES
         self._until_close = not framed and self._status not in _BODILESS_STATUSES
+        self._sized = framed and not coded and not bodiless
         if self._bodiless:
             self._complete = True
 

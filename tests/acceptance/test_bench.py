@@ -94,3 +94,51 @@ def test_events_measures_what_following_caches_costs(tmp_path: Path) -> None:
     _, found = bench(tmp_path / "events.json", *("events", "--blocks", "20000", "--rounds", "1"))
     assert found["medians"][0]["cpu_us_per_block"] > 0
     assert len(found["checks"]) == 2
+
+
+def test_chaos_breaks_a_server_and_its_line_and_nothing_is_lost(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "chaos.json",
+        *("chaos", "--fault", "kill", "--fault", "length", "--seconds", "4"),
+    )
+    rows = {row["fault"]: row for row in found["medians"]}
+    assert rows.keys() == {"kill", "length"}
+    for row in rows.values():
+        assert row["strikes"] > 0 and row["answered"] > 0
+        assert row["offered"] == row["answered"] + row["errors"]
+        assert row["wrong"] == row["lost"] == row["ledger_left"] == 0
+    assert "length" in done.stdout
+
+
+def test_a_benchs_gateway_ends_with_the_bench() -> None:
+    """However the bench ends: the other end of a pipe closes even when it is killed."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bench.chaos.served", "serve", "http://127.0.0.1:9"),
+            *("--port", "0", "--admin-port", "0"),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stderr is not None
+    try:
+        assert any("serving clients on" in line for line in process.stderr)
+        process.stdin.close()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_soak_samples_what_must_not_grow(tmp_path: Path) -> None:
+    """Half a minute proves nothing about slopes: only that they are taken from real samples."""
+    _, found = bench(tmp_path / "soak.json", *("soak", "--minutes", "0.4", "--rate", "50"))
+    (figures,) = found["medians"]
+    assert figures["answered"] + figures["aborted"] == figures["offered"] > 500
+    assert figures["wrong"] == figures["left_in_ledgers"] == 0
+    assert len(found["rounds"]) >= 4
+    assert all(sample["rss_bytes"] > 0 and sample["descriptors"] > 0 for sample in found["rounds"])
+    judged = {check["name"]: check for check in found["checks"]}
+    assert not judged["answered"]["ok"]  # 50 a second are too few, and it says so
