@@ -22,6 +22,10 @@ _STREAM_ERROR: Final = re.compile(
     rb"(?:event: ?(?:error|response\.failed)[\r\n]"
     rb"|data: ?\{\s*\"(?:error\"\s*:\s*[^\sn]|object\"\s*:\s*\"error\"|type\"\s*:\s*\"error\"))"
 )
+_LAST_EVENT: Final = re.compile(
+    rb"(?:^|[\r\n])data: ?"
+    rb"(?:\[DONE\]|\{\s*\"type\"\s*:\s*\"(?:message_stop|response\.completed)\"[^\r\n]*)\s*\Z"
+)
 _PLAIN_OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
 _plain_decoder: Final = msgspec.json.Decoder(dict[str, object])
 _decoder: Final = json.JSONDecoder()
@@ -62,6 +66,11 @@ def is_stream_error(events: bytes) -> bool:
     if b"error" not in events and b"failed" not in events:
         return False
     return _STREAM_ERROR.search(events) is not None
+
+
+def is_last_event(events: bytes) -> bool:
+    """Tell whether server-sent events end with the one after which a client waits for no more."""
+    return _LAST_EVENT.search(events) is not None
 
 
 def _object_at(tail: bytes, at: int) -> dict[str, object] | None:

@@ -19,7 +19,7 @@ from typing import Final
 from mypy_extensions import trait
 
 from gateway.apis.call import Api, ApiError
-from gateway.apis.usage import is_stream_error
+from gateway.apis.usage import is_last_event, is_stream_error
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.heads import Headers, Origin, RequestHead, request_head
 from gateway.proxy.pool import ConnectAttempt, EndpointPool, Waiter
@@ -305,8 +305,17 @@ class Delivery(ResponseSink, Waiter):
         self._give_up(ApiError(504, reason, f"There was no answer within {seconds:g} s."))
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more: free the engine at once. Idempotent."""
+        """Nobody waits for the answer any more: free the engine at once. Idempotent.
+
+        Clients may leave on the last event, before the endpoint has ended its stream: then the
+        answer is whole, and delivered.
+        """
         if self._phase is Phase.OVER:
+            return
+        relay = self._relay
+        if relay is not None and relay.is_event_stream and is_last_event(relay.meter.tail):
+            self._drop_upstream()
+            self._settle(relay)
             return
         self._phase = Phase.OVER
         if self._connecting is not None:

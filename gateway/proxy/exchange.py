@@ -270,6 +270,7 @@ class Exchange(Owner):
                 self._tokenizing.cancel()
             if self._delivery is not None:
                 self._delivery.cancel()
+        if not self._over:
             self._end(499, "client_gone")
 
     def _refuse(self, error: ApiError) -> None:

@@ -170,6 +170,31 @@ async def test_a_client_that_leaves_frees_everything(phase: str, reset: bool) ->
             assert asyncio.get_running_loop().time() - left < 5
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        b"data: [DONE]\n\n",
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        b'event: response.completed\ndata: {"type":"response.completed","response":{}}\n\n',
+    ],
+)
+async def test_a_client_that_leaves_on_the_last_event_had_its_answer(last: bytes) -> None:
+    async def script(_: Upstream, __: Received, writer: asyncio.StreamWriter) -> None:
+        usage = b'data: {"choices":[],"usage":{"prompt_tokens":40,"completion_tokens":1}}\n\n'
+        writer.write(SSE_HEAD + chunk(event("one")) + chunk(usage) + chunk(last))
+        await asyncio.Event().wait()  # never ends the stream
+
+    async with Upstream(script) as upstream, running_proxy([upstream.url]) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(STREAMED)
+        await reader.readuntil(last)
+        writer.close()
+        await until(lambda: upstream.open == 0 and proxy.server.connections == 0)
+        assert proxy.in_flight == 0
+        record = proxy.records[0]
+        assert (record.status, record.reason, record.prompt_tokens) == (200, "", 40)
+
+
 async def test_a_client_that_leaves_while_connecting_frees_everything() -> None:
     # A listener whose backlog is full keeps the connection attempt pending.
     with socket.socket() as stuck:
