@@ -127,9 +127,7 @@ class LargeFleet:
         return [state for state in self.router.fleet if state.available]
 
 
-def seconds(
-    state: EndpointState, now: float, prompt: float, cached: float, reuse: float
-) -> float:
+def seconds(state: EndpointState, now: float, prompt: float, cached: float, reuse: float) -> float:
     """The score of predicted_time, by its docstring."""
     prefill, step = state.timing.prefill, state.timing.decode
     tokens, context = state.ledger.queued_prefill(now, prefill.slope, prefill.tilt)
