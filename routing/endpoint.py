@@ -155,3 +155,12 @@ class EndpointState:
         if load is None or load.kv_usage is None or size is None:
             return None
         return (1.0 - load.kv_usage) * size
+
+    @property
+    def answer_tokens(self) -> int:
+        """KV cache that our answers fill: what they have so far, and half a block each.
+
+        A sequence's last block is its own while it grows, and half empty on average.
+        """
+        block = (None if self.load is None else self.load.cache_block_tokens) or 0
+        return self.ledger.produced_tokens + self.ledger.decoding * block // 2

@@ -67,6 +67,7 @@ class Ledger:
         "output_tokens",
         "prefill_context",
         "prefill_tokens",
+        "produced_tokens",
         "requests",
     )
 
@@ -84,6 +85,8 @@ class Ledger:
         self.context_tokens: int = 0
         """Prompt and produced tokens of all requests: what they fill the KV cache with, shared
         prefixes counted once for each request."""
+        self.produced_tokens: int = 0
+        """Tokens that requests in flight have produced so far, as far as it was told."""
         self._prefilling: dict[Hashable, Reservation] = {}  # oldest first
         self._decoding: dict[Hashable, Reservation] = {}
         self.oldest: Reservation | None = None
@@ -163,6 +166,7 @@ class Ledger:
             return
         self.output_tokens -= reservation.remaining
         self.context_tokens += tokens - reservation.produced
+        self.produced_tokens += tokens - reservation.produced
         reservation.produced = tokens
         self.output_tokens += reservation.remaining
 
@@ -177,6 +181,7 @@ class Ledger:
         self.requests -= 1
         self.output_tokens -= reservation.remaining
         self.context_tokens -= reservation.prompt_tokens + reservation.produced
+        self.produced_tokens -= reservation.produced
         if self.mark is not None:
             self.mark.set()
 

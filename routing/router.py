@@ -170,7 +170,9 @@ class Router:
             tokens = state.cache_tokens
             if tokens is None:
                 tokens = self.settings.default_cache_tokens
-            self.views.sent(state.name, decision.request, tokens, now)
+            # Answers take room from prompts; this prompt will have its own in any case.
+            room = max(tokens - state.answer_tokens, min(tokens, round(decision.prompt_tokens)))
+            self.views.sent(state.name, decision.request, room, now)
 
     def first_token(self, decision: Decision, now: float) -> None:
         """The first token (or the first byte of an unstreamed answer) came."""

@@ -23,6 +23,7 @@ from bench.replay.report.tables import table
 from bench.replay.settings import DEFAULT_PRESET
 from bench.replay.suite import (
     DEFAULT_ENDPOINTS,
+    FAR_BEHIND,
     SHARED_PREFIX_PRESET,
     Load,
     Run,
@@ -120,10 +121,13 @@ def replay(
     except (ValueError, TraceError) as error:
         _fail(error)
     count = seeds or (_SEEDS if len(loads) > 1 else 1)
+    once = FAR_BEHIND if full and policies is None else ()
+    if once:
+        notes.append(f"{', '.join(once)}: far behind, so one seed only, and not under faults")
     wanted = [True, False] if full and events is None else [events is not False]
     plan = [
-        *runs(loads, names, seeds=range(seed, seed + count), events=wanted),
-        *robustness_runs(loads[0], names, faults, seed=seed),
+        *runs(loads, names, seeds=range(seed, seed + count), events=wanted, once=once),
+        *robustness_runs(loads[0], [name for name in names if name not in once], faults, seed=seed),
     ]
     played = play_all(plan, processes or available_cores(), console)
     figures = medians(played)

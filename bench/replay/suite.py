@@ -1,6 +1,6 @@
 """What is replayed: loads with the bars of our default policy, and the runs of a plan."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -11,6 +11,10 @@ from bench.replay.workloads import DEFAULT_RATE, SAMPLE_NAME, SHARED_PREFIX
 DEFAULT_ENDPOINTS = 8
 SHARED_PREFIX_PRESET = "32b-h100x2"
 """The engine of llm-d's 73-capacity benchmark, whose memory the load is made to fill."""
+
+
+FAR_BEHIND = ("random", "round_robin", "consistent_hash", "chwbl", "preble")
+"""Policies that are far behind on some load that has bars: one seed says so, more cost time."""
 
 
 class Bars(Struct, frozen=True):
@@ -155,14 +159,19 @@ def runs(
     *,
     seeds: Iterable[int],
     events: Iterable[bool],
+    once: Collection[str] = (),
 ) -> Iterator[Run]:
-    """Every policy on every load with every seed, with and without events as asked."""
+    """Every policy on every load with every seed, with and without events as asked.
+
+    Those of ``once`` with the first seed only.
+    """
     seeds, events = list(seeds), list(events)
     for load in loads:
         for with_events in events:
             for seed in seeds:
                 for policy in policies:
-                    yield Run(load, policy, seed, with_events)
+                    if seed == seeds[0] or policy not in once:
+                        yield Run(load, policy, seed, with_events)
 
 
 def robustness_runs(

@@ -454,3 +454,32 @@ def test_a_retry_without_an_endpoint_costs_no_budget() -> None:
     router.failed(decision, 0.0, "reset")
     assert not router.retry(decision, 0.0)
     assert (router.retries.allowed, router.retries.denied, decision.retry_denied) == (0, 0, None)
+
+
+def test_a_first_token_that_may_have_waited_for_room_teaches_no_prefill() -> None:
+    for usage, learns in ((0.5, True), (0.99, False), (None, True)):
+        router = router_of(1)
+        load = Load(0.0, kv_usage=usage, cache_block_tokens=16, cache_blocks=1_000)
+        router.fleet.observe_load("e0", load)
+        decision = route(router, request_of(prompt(20)), 0.0)
+        router.sent(decision, 0.0)
+        router.first_token(decision, 3.0)
+        assert state_of(router, "e0").timing.prefill.seen == learns
+
+
+def test_answers_take_room_from_the_prompts_that_are_believed_to_be_held() -> None:
+    router = router_of(1)
+    router.fleet.observe_load("e0", Load(0.0, cache_block_tokens=16, cache_blocks=500))
+    state = state_of(router, "e0")
+    decision = route(router, request_of(prompt(60, "a")), 0.0)
+    router.sent(decision, 0.0)
+    router.first_token(decision, 1.0)
+    assert state.answer_tokens == 8
+    assert router.prefix.blocks("e0") == 60
+    router.progress(decision, 2.0, 5_000)
+    assert state.answer_tokens == 5_008
+    following = route(router, request_of(prompt(30, "b")), 2.0)
+    router.sent(following, 2.0)
+    assert 30 <= router.prefix.blocks("e0") <= (8_000 - 5_008) // BLOCK_TOKENS
+    router.finished(decision, 3.0, completion_tokens=5_000)
+    assert state.answer_tokens == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.replay.command import chosen_loads, chosen_policies
-from bench.replay.suite import Load, robustness_runs, runs
+from bench.replay.suite import FAR_BEHIND, Load, robustness_runs, runs
 from routing.policies import POLICIES
 
 
@@ -91,3 +91,12 @@ def test_a_plan_has_every_combination_once() -> None:
     assert len(faults) == 6 and {one.seed for one in faults} == {5}
     assert str(faults[0]) == "a 8w x1, p, seed 5, f"
     assert Path(plan[0].load.source).name == "a"
+
+
+def test_those_that_are_far_behind_are_played_once() -> None:
+    plan = list(
+        runs(loads(), ["random", "predicted_time"], seeds=[4, 5], events=[True], once=FAR_BEHIND)
+    )
+    assert [run.seed for run in plan if run.policy == "random"] == [4, 4]
+    assert [run.seed for run in plan if run.policy == "predicted_time"] == [4, 5, 4, 5]
+    assert set(FAR_BEHIND) < set(POLICIES)
