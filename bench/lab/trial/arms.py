@@ -16,7 +16,7 @@ from bench import processes
 from bench.lab.engine import HOST, MODEL, Server
 from bench.lab.fleet import LabError, LabFleet, free_port
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0  # a busy machine starts things slowly
 
 
 @dataclass(frozen=True, slots=True)
