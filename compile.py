@@ -18,7 +18,11 @@ from mypyc.build import mypycify
 from setuptools import setup
 
 PACKAGES = ("bench", "endpoints", "gateway", "routing")
-ROOTS = ("routing", "gateway/apis", "gateway/proxy", "gateway/record.py", "gateway/telemetry.py")
+ROOTS = (
+    *("routing", "gateway/apis", "gateway/proxy", "gateway/choosing.py", "gateway/meter.py"),
+    *("gateway/objectives.py", "gateway/ours.py", "gateway/paths.py"),
+    *("gateway/record.py", "gateway/telemetry.py"),
+)
 LEFT_OUT = frozenset({"gateway/proxy/server.py", "gateway/proxy/pool.py"})
 TARGET = Path("build/compiled")
 

@@ -19,6 +19,9 @@ from gateway.admin.application import AdminServer, make_app
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
+from gateway.extproc.addresses import AddressBook
+from gateway.extproc.context import ProcessorContext
+from gateway.extproc.server import ExtProcServer
 from gateway.logs import set_log_level
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.cors import Cors
@@ -26,6 +29,8 @@ from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
+from gateway.selfsigned import self_signed_context
+from gateway.settings import ExtProcSettings
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, TlsError, upstream_context
 from gateway.tokenizing.local import TokenizerError
@@ -43,6 +48,7 @@ from routing.router import Router, RouterSettings
 
 _FIRST_ROUND_SECONDS = 5.0
 _COMPILED = not (routing_router.__file__ or "").endswith(".py")
+_ALPN_H2 = ("h2",)
 _clock = time.monotonic  # the event loop's own clock ticks in milliseconds: too coarse
 _log = logging.getLogger("inferway")
 
@@ -73,6 +79,9 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._readiness = Readiness()
         self._tls: ServerTls | None = None
+        self._server: ProxyServer | None = None
+        self._extproc: ExtProcServer | None = None
+        self._book: AddressBook | None = None
         events = EventSettings() if settings.kv_events is None else settings.kv_events.events()
         residency = new_residency(events)
         self.router = Router(
@@ -104,8 +113,13 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        """The port for clients, once started."""
-        return self._server.port
+        """The port for clients, once started; 0 when only Envoy is served."""
+        return 0 if self._server is None else self._server.port
+
+    @property
+    def extproc_port(self) -> int:
+        """The port for Envoy, once started; 0 when it is not served."""
+        return 0 if self._extproc is None else self._extproc.port
 
     @property
     def admin_port(self) -> int:
@@ -184,10 +198,8 @@ class Gateway:
         collect_young_only()
         self._readiness.ready()
         _log.info(
-            "serving clients on %s://%s:%d, operators on http://%s:%d",
-            "http" if self._tls is None else "https",
-            settings.listen.host,
-            self.port,
+            "serving %s, operators on http://%s:%d",
+            self._served(settings),
             settings.admin.host,
             self.admin_port,
             extra={
@@ -197,40 +209,21 @@ class Gateway:
             },
         )
 
+    def _served(self, settings: Settings) -> str:
+        """Whom we serve and where, in words."""
+        served = []
+        if self._server is not None:
+            scheme = "http" if self._tls is None else "https"
+            served.append(f"clients on {scheme}://{settings.listen.host}:{self.port}")
+        if settings.extproc is not None:
+            served.append(f"Envoy on {settings.extproc.host}:{self.extproc_port}")
+        return ", ".join(served)
+
     async def _start_servers(self, settings: Settings) -> None:
-        try:
-            if settings.listen.tls is not None:
-                self._tls = ServerTls(settings.listen.tls)
-                self._spawn(self._tls.keep_fresh())
-            upstream_tls = upstream_context(settings.proxy)
-        except TlsError as error:
-            raise StartError(str(error)) from error
-        context = ProxyContext(
-            router=self.router,
-            pools=Pools(
-                PoolSettings(
-                    connect_timeout=settings.proxy.connect_timeout,
-                    idle_timeout=settings.proxy.upstream_idle_timeout,
-                    max_idle=settings.proxy.max_idle_upstream,
-                    tls=upstream_tls,
-                )
-            ),
-            telemetry=self._telemetry,
-            settings=settings.proxy,
-            log_request=self._access_log().write if settings.log.access else _log_nothing,
-            now=_clock,
-            log_traffic=self._traffic_log(),
-            tokenizing=self._tokenizing(settings),
-            objectives=settings.routing.objectives,
-            created=int(time.time()),
-            cors=Cors(settings.cors),
-        )
-        self._server = ProxyServer(
-            context,
-            settings.listen.host,
-            settings.listen.port,
-            tls=None if self._tls is None else self._tls.context,
-        )
+        log_request = self._access_log().write if settings.log.access else _log_nothing
+        log_traffic = self._traffic_log()
+        tokenizing = self._tokenizing(settings)
+        created = int(time.time())
         self._admin = AdminServer(
             make_app(
                 self.router,
@@ -244,12 +237,80 @@ class Gateway:
             settings.admin.port,
         )
         self._running.push_async_callback(self._admin.stop)
-        self._running.push_async_callback(self._server.stop)
         try:
             await self._admin.start()
-            await self._server.start()
+            if settings.extproc is not None:
+                self._book = AddressBook(self.router.fleet)
+                context = ProcessorContext(
+                    router=self.router,
+                    book=self._book,
+                    telemetry=self._telemetry,
+                    settings=settings.extproc,
+                    log_request=log_request,
+                    log_traffic=log_traffic,
+                    tokenizing=tokenizing,
+                    objectives=settings.routing.objectives,
+                    internal_fields=settings.proxy.internal_fields,
+                    created=created,
+                    now=_clock,
+                )
+                await self._start_extproc(settings.extproc, context)
+            if settings.extproc is None or not settings.extproc.alone:
+                await self._start_proxy(
+                    settings,
+                    ProxyContext(
+                        router=self.router,
+                        pools=self._pools(settings),
+                        telemetry=self._telemetry,
+                        settings=settings.proxy,
+                        log_request=log_request,
+                        now=_clock,
+                        log_traffic=log_traffic,
+                        tokenizing=tokenizing,
+                        objectives=settings.routing.objectives,
+                        created=created,
+                        cors=Cors(settings.cors),
+                    ),
+                )
+        except TlsError as error:
+            raise StartError(str(error)) from error
         except OSError as error:
             raise StartError(f"can't listen: {error.strerror or error}") from error
+
+    def _pools(self, settings: Settings) -> Pools:
+        return Pools(
+            PoolSettings(
+                connect_timeout=settings.proxy.connect_timeout,
+                idle_timeout=settings.proxy.upstream_idle_timeout,
+                max_idle=settings.proxy.max_idle_upstream,
+                tls=upstream_context(settings.proxy),
+            )
+        )
+
+    async def _start_proxy(self, settings: Settings, context: ProxyContext) -> None:
+        if settings.listen.tls is not None:
+            self._tls = ServerTls(settings.listen.tls)
+            self._spawn(self._tls.keep_fresh())
+        self._server = ProxyServer(
+            context,
+            settings.listen.host,
+            settings.listen.port,
+            tls=None if self._tls is None else self._tls.context,
+        )
+        self._running.push_async_callback(self._server.stop)
+        await self._server.start()
+
+    async def _start_extproc(self, settings: ExtProcSettings, context: ProcessorContext) -> None:
+        tls = None
+        if settings.tls is not None:
+            certificates = ServerTls(settings.tls, alpn=_ALPN_H2)
+            self._spawn(certificates.keep_fresh())
+            tls = certificates.context
+        elif settings.self_signed:
+            tls = self_signed_context(_ALPN_H2)
+        self._extproc = ExtProcServer(context, self._readiness)
+        self._running.push_async_callback(self._extproc.stop)
+        await self._extproc.start(tls)
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
@@ -293,8 +354,14 @@ class Gateway:
     async def drain(self) -> None:
         """Say so to load balancers, stop accepting, let what is in flight finish."""
         self._readiness.draining()
-        _log.info("draining", extra={"grace": self._settings.proxy.drain_seconds})
-        await self._server.drain(self._settings.proxy.drain_seconds)
+        settings = self._settings
+        _log.info("draining", extra={"grace": settings.proxy.drain_seconds})
+        drains = []
+        if self._server is not None:
+            drains.append(self._server.drain(settings.proxy.drain_seconds))
+        if self._extproc is not None and settings.extproc is not None:
+            drains.append(self._extproc.drain(settings.extproc.drain_seconds))
+        await asyncio.gather(*drains)
 
     async def stop(self) -> None:
         """Close everything; harmless when it never started."""
@@ -313,6 +380,8 @@ class Gateway:
 
     def _fleet_changed(self) -> None:
         self._prober.sync()
+        if self._book is not None:
+            self._book.changed()
         if self._watch is not None:
             self._watch.sync()
         names = [state.name for state in self.router.fleet]

@@ -1,7 +1,7 @@
 """What a decision may know about a request, whichever body of the gateway received it."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -45,3 +45,5 @@ class Request:
     token_chains: Mapping[int, Chain] | None = None
     ttft_target: float | None = None
     itl_target: float | None = None
+    within: Collection[str] | None = None
+    """Names of the endpoints that it is limited to; None: all that serve its model."""

@@ -1,0 +1,30 @@
+"""Request targets: what of them is matched, and what no honest client sends."""
+
+from urllib.parse import unquote_to_bytes
+
+
+class BadTargetError(ValueError):
+    """A request target that no honest client sends."""
+
+
+def matchable_path(target: bytes) -> str:
+    """The path of a request target, percent-decoded, as routes are matched against.
+
+    Raises `BadTargetError` for anything whose meaning could differ between this hop and the
+    next: dot segments, empty segments, backslashes, fragments, control bytes, or a form other
+    than origin-form.
+    """
+    path = target.partition(b"?")[0]
+    if not path.startswith(b"/"):
+        raise BadTargetError("the request target must be a path that starts with /")
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    try:
+        text = path.decode()
+    except UnicodeDecodeError as error:
+        raise BadTargetError("the path is not UTF-8") from error
+    if "//" in text or "\\" in text or "/." in text or not text.isprintable() or b"#" in target:
+        raise BadTargetError(
+            "the path has an empty or dot segment, a backslash, a fragment or a control byte"
+        )
+    return text
