@@ -81,7 +81,8 @@ class Gateway:
         self._tls: ServerTls | None = None
         self._server: ProxyServer | None = None
         self._extproc: ExtProcServer | None = None
-        self._book: AddressBook | None = None
+        self.processor_context: ProcessorContext | None = None
+        """What the external processor answers from, once started; None: Envoy is not served."""
         events = EventSettings() if settings.kv_events is None else settings.kv_events.events()
         residency = new_residency(events)
         self.router = Router(
@@ -240,10 +241,9 @@ class Gateway:
         try:
             await self._admin.start()
             if settings.extproc is not None:
-                self._book = AddressBook(self.router.fleet)
-                context = ProcessorContext(
+                self.processor_context = ProcessorContext(
                     router=self.router,
-                    book=self._book,
+                    book=AddressBook(self.router.fleet),
                     telemetry=self._telemetry,
                     settings=settings.extproc,
                     log_request=log_request,
@@ -254,7 +254,7 @@ class Gateway:
                     created=created,
                     now=_clock,
                 )
-                await self._start_extproc(settings.extproc, context)
+                await self._start_extproc(settings.extproc, self.processor_context)
             if settings.extproc is None or not settings.extproc.alone:
                 await self._start_proxy(
                     settings,
@@ -380,8 +380,8 @@ class Gateway:
 
     def _fleet_changed(self) -> None:
         self._prober.sync()
-        if self._book is not None:
-            self._book.changed()
+        if self.processor_context is not None:
+            self.processor_context.book.changed()
         if self._watch is not None:
             self._watch.sync()
         names = [state.name for state in self.router.fleet]
