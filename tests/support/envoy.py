@@ -129,7 +129,7 @@ async def running_envoy(
 async def _ready(admin: int, process: asyncio.subprocess.Process, log: Path) -> None:
     end = asyncio.get_running_loop().time() + _START_SECONDS
     while asyncio.get_running_loop().time() < end:
-        assert process.returncode is None, log.read_text()[-3000:]
+        assert process.returncode is None, _end_of(log)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", admin)
         except OSError:
@@ -141,4 +141,8 @@ async def _ready(admin: int, process: asyncio.subprocess.Process, log: Path) -> 
         if b" 200 " in answer.split(b"\r\n")[0]:
             return
         await asyncio.sleep(0.05)
-    raise AssertionError(f"Envoy is not ready: {log.read_text()[-3000:]}")
+    raise AssertionError(f"Envoy is not ready: {_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text()[-3000:]

@@ -170,7 +170,7 @@ class Connection:
         self._count_received(stream, size)
         if flags & f.PADDED:
             payload = _unpadded(payload)
-        if not size and not flags & f.END_STREAM:
+        if not payload and not flags & f.END_STREAM:
             self._idle.spend(self._now)
         if stream is None:
             self._after_end(stream_id, "DATA")
