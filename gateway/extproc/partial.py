@@ -13,31 +13,33 @@ import msgspec
 from gateway.apis.call import Call
 from gateway.apis.prompt import BYTES_PER_TOKEN
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]|[a-z]+', re.DOTALL)
+_TOKEN: Final = re.compile(
+    rb'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)|[{}\[\],]|[^\s"{}\[\],:]+', re.DOTALL
+)
+"""Strings, also one that the cut goes through, brackets, commas, and whatever else is a value."""
 _decode = msgspec.json.Decoder(str).decode
 
 
 def read_part(body: bytes) -> Call:
     """The model and streaming of a body whose end is missing; None and False where it tells not."""
     depth = 0
-    name = b""
+    name = b""  # of the field whose value comes next
     model: str | None = None
     streamed = False
     for token in _TOKEN.finditer(body):
         text = token[0]
         if text in b"{[":
             depth += 1
-            name = b""
         elif text in b"}]":
             depth -= 1
-        elif depth != 1:
-            continue
-        elif name == b'"model"' and text.startswith(b'"'):
-            model, name = _text(text), b""
-        elif name == b'"stream"' and not text.startswith(b'"'):
-            streamed, name = text == b"true", b""
-        else:
+        if depth != 1 or text in b"{[,":
+            name = b""
+        elif not name:
             name = text
+        elif name == b'"model"' and text.startswith(b'"'):
+            model = _text(text)
+        elif name == b'"stream"':
+            streamed = text == b"true"
     return Call(model=model or None, streamed=streamed, prompt_tokens=len(body) / BYTES_PER_TOKEN)
 
 
