@@ -138,7 +138,10 @@ class Session:
 
     def _request_body(self, said: RequestBody, modes: Modes) -> None:
         if self._phase is Phase.CHOSEN:
-            self._send(body_reply(Side.REQUEST))  # STREAMED, chosen by the head
+            # Chosen by the head; or, in FULL_DUPLEX mode, a last piece that came already: Envoys
+            # from 1.35 on may repeat it (envoyproxy/envoy#46237), and no reply fits.
+            if modes.request is not BodyMode.FULL_DUPLEX:
+                self._send(body_reply(Side.REQUEST))
             return
         if self._phase is Phase.HEAD:
             self._phase = Phase.BODY  # the filter sends no heads
@@ -212,7 +215,10 @@ class Session:
         elif mode is BodyMode.FULL_DUPLEX:
             self._send_back(said)
         elif mode in _AT_ONCE:
-            self._send(body_reply(Side.REQUEST, said.change, said.body))
+            change = said.change
+            if said.body is not None:  # Envoy refuses a body of another length than it was told
+                change = _with_length(change, said.body)
+            self._send(body_reply(Side.REQUEST, change, said.body))
         else:
             self._send(headers_reply(Side.REQUEST, said.change))
             bodies = [said.body, *(b"" for _ in self._pieces[1:])]
@@ -226,10 +232,7 @@ class Session:
     def _send_back(self, pick: Pick) -> None:
         """The head's reply, then the body, changed or not, in chunks of our own size."""
         body = self._joined() if pick.body is None else pick.body
-        length = ("content-length", b"%d" % len(body))
-        change = pick.change
-        if self._ends:
-            change = change._replace(set=(*change.set, length))
+        change = _with_length(pick.change, body) if self._ends else pick.change
         self._send(headers_reply(Side.REQUEST, change))
         for chunk in chunks(Side.REQUEST, body, ends=self._ends):
             self._send(chunk)
@@ -254,3 +257,8 @@ class Session:
             self._send(body_reply(Side.RESPONSE))
         if said.ends:
             self._exchange.ended()
+
+
+def _with_length(change: Change, body: bytes) -> Change:
+    """The change, and the length that the body will have."""
+    return change._replace(set=(*change.set, ("content-length", b"%d" % len(body))))

@@ -61,6 +61,14 @@ def test_full_duplex_trailers_may_end_a_body(made: ProcessorUnderTest) -> None:
     envoy.close()
 
 
+def test_full_duplex_a_last_piece_that_comes_twice_is_passed_over(made: ProcessorUnderTest) -> None:
+    envoy = Envoy(made)
+    envoy.request()
+    assert len(envoy.body(chat(), ends=True)) == 2
+    assert envoy.body(chat(), ends=True) == []
+    envoy.close()
+
+
 def test_full_duplex_an_empty_body_is_one_empty_chunk(made: ProcessorUnderTest) -> None:
     envoy = Envoy(made)
     envoy.request({**CHAT, ":method": "PUT", ":path": "/v1/files"})
