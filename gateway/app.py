@@ -23,6 +23,7 @@ from gateway.extproc.addresses import AddressBook
 from gateway.extproc.context import ProcessorContext
 from gateway.extproc.server import ExtProcServer
 from gateway.logs import set_log_level
+from gateway.pickerbooks import PickerBooks
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pools, PoolSettings
@@ -225,6 +226,7 @@ class Gateway:
         log_traffic = self._traffic_log()
         tokenizing = self._tokenizing(settings)
         created = int(time.time())
+        books = None if settings.extproc is None else PickerBooks(settings.extproc.pool)
         self._admin = AdminServer(
             make_app(
                 self.router,
@@ -233,6 +235,7 @@ class Gateway:
                 _clock,
                 lambda: None if self._tls is None else self._tls.not_after,
                 receipts=self.router.receipts,
+                picker=books,
             ),
             settings.admin.host,
             settings.admin.port,
@@ -240,11 +243,12 @@ class Gateway:
         self._running.push_async_callback(self._admin.stop)
         try:
             await self._admin.start()
-            if settings.extproc is not None:
+            if settings.extproc is not None and books is not None:
                 self.processor_context = ProcessorContext(
                     router=self.router,
                     book=AddressBook(self.router.fleet),
                     telemetry=self._telemetry,
+                    books=books,
                     settings=settings.extproc,
                     log_request=log_request,
                     log_traffic=log_traffic,
@@ -380,12 +384,13 @@ class Gateway:
 
     def _fleet_changed(self) -> None:
         self._prober.sync()
-        if self.processor_context is not None:
-            self.processor_context.book.changed()
         if self._watch is not None:
             self._watch.sync()
         names = [state.name for state in self.router.fleet]
         self._telemetry.keep_endpoints(names)
+        if self.processor_context is not None:
+            self.processor_context.book.changed()
+            self.processor_context.books.keep_endpoints(set(names))
         if self.router.receipts is not None:
             self.router.receipts.keep_endpoints(names)
 

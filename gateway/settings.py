@@ -238,6 +238,7 @@ class ExtProcSettings(Section, frozen=True):
     alone: bool = False
     tls: TlsSettings | None = None
     self_signed: bool = False
+    pool: Text = "default"
     fallbacks: CountOrZero = 3
     learn: Fraction = 0.0
     rewrites: dict[Text, dict[Text, Count]] = {}

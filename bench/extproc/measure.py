@@ -3,7 +3,7 @@
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,6 +64,15 @@ PICKERS: dict[str, Callable[[Start], list[str]]] = {
     "grpc.aio raw": _grpc_aio("raw"),
     "grpc.aio typed": _grpc_aio("typed"),
 }
+
+
+def chosen(names: Iterable[str]) -> tuple[str, ...]:
+    """These names in the table's order, all when there is none; ValueError for an unknown one."""
+    wanted = tuple(names) or tuple(PICKERS)
+    for name in wanted:
+        if name not in PICKERS:
+            raise ValueError(f"no picker {name!r}; there are {', '.join(PICKERS)}")
+    return tuple(name for name in PICKERS if name in wanted)
 
 
 class Measured(Struct, frozen=True, kw_only=True):

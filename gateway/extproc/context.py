@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.extproc.addresses import AddressBook
+from gateway.pickerbooks import PickerBooks
 from gateway.record import RequestRecord
 from gateway.settings import ExtProcSettings, Objective
 from gateway.telemetry import Telemetry
@@ -22,6 +23,7 @@ class ProcessorContext:
     router: Router
     book: AddressBook
     telemetry: Telemetry
+    books: PickerBooks
     settings: ExtProcSettings
     log_request: Callable[[RequestRecord], None]
     log_traffic: Callable[[RequestRecord, Request], object] | None = None

@@ -31,11 +31,13 @@ from gateway.extproc.wire import DESTINATION, NO_CHANGE, Change, Fields
 from gateway.meter import ResponseMeter
 from gateway.objectives import targets_of
 from gateway.ours import internal_fields
+from gateway.pickerbooks import DEFAULT_FLOW, Flow, Rewrite
 from gateway.record import RequestRecord
 from routing.decision import Decision, Rejection
 
 _REPORT_EVERY = 32  # events between two progress reports to the ledger
 _REWRITE = b"x-gateway-model-name-rewrite"
+_FAIRNESS = (b"x-llm-d-inference-fairness-id", b"x-gateway-inference-fairness-id")
 _NAMED = b"x-gateway-model-name"
 _TEST_SELECTION = b"test-epp-endpoint-selection"
 _SERVED = "x-inferway-endpoint"
@@ -88,6 +90,8 @@ class Exchange:
         self._answered = False  # the endpoint's head came
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
         self._over = False
+        self._asked_model = ""  # before any rewrite
+        self._flow: Flow | None = None  # known once the request is read
         context.telemetry.started()
 
     # --- choosing ----------------------------------------------------------------------------
@@ -122,6 +126,7 @@ class Exchange:
         self._api = operation
         record.api = operation.name
         call, body = self._read(operation, asked)
+        context.books.started(self._flow_of(asked, call))
         if wants_ids(context.router, context.tokenizing, operation.name, call):
             assert context.tokenizing is not None
             assert call.model is not None
@@ -129,6 +134,18 @@ class Exchange:
             self._tokenizing.add_done_callback(partial(self._tokenized, asked, call, body, chosen))
         else:
             chosen(self._route(asked, call, body, call.token_ids))
+
+    def _flow_of(self, asked: Asked, call: Call) -> Flow:
+        """Whose request it is, for the books."""
+        fields = asked.fields
+        fairness = next((fields[name] for name in _FAIRNESS if name in fields), b"")
+        self._flow = self._context.books.flow(
+            self._asked_model or call.model or "",
+            call.model or "",
+            fairness.decode("latin-1") or DEFAULT_FLOW,
+            call.priority,
+        )
+        return self._flow
 
     def _read(self, api: Api, asked: Asked) -> tuple[Call, bytes]:
         """What the body says, and the body without what only we may set, with its real model."""
@@ -147,10 +164,12 @@ class Exchange:
             body = without_fields(body, call.internal_fields)
         if call.model is None:
             return call, body
-        model = self._context.target_of(call.model)
+        self._asked_model = call.model
+        model, decided = self._context.target_of(call.model), call.model
         if model == call.model and (wanted := asked.fields.get(_REWRITE)):
-            model = wanted.decode("latin-1")
+            model, decided = wanted.decode("latin-1"), _REWRITE.decode()
         if model != call.model and asked.whole:
+            self._context.books.rewritten(Rewrite(decided, call.model, model))
             try:
                 body = with_model(body, model)
             except ValueError as error:
@@ -200,9 +219,12 @@ class Exchange:
         began = perf_counter()
         decision = router.route(request, context.now())
         record.decision_seconds = perf_counter() - began
+        assert self._flow is not None
         if isinstance(decision, Rejection):
+            context.books.chosen(self._flow, None)
             raise refusal(decision)
         self._decision = decision
+        context.books.chosen(self._flow, decision.endpoint.name)
         record.attempts = 1
         record.endpoint = decision.endpoint.name
         router.sent(decision, context.now())
@@ -364,4 +386,6 @@ class Exchange:
             context.router.over(decision)
             if context.log_traffic is not None:
                 context.log_traffic(record, decision.request)
+        if self._flow is not None:
+            context.books.finished(self._flow, record)
         context.finished(record)

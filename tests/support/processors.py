@@ -11,6 +11,7 @@ import msgspec
 from gateway.extproc.addresses import AddressBook
 from gateway.extproc.context import ProcessorContext
 from gateway.extproc.server import ExtProcServer
+from gateway.pickerbooks import PickerBooks
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
 from gateway.settings import ExtProcSettings
@@ -70,6 +71,7 @@ def processor(
         router=router,
         book=AddressBook(fleet),
         telemetry=Telemetry(fleet.knows),
+        books=PickerBooks("test"),
         settings=msgspec.structs.replace(ExtProcSettings(port=0), **settings),
         log_request=records.append,
         internal_fields=internal_fields,

@@ -1,5 +1,7 @@
 """What comes after the choice: responses, and every way in which a stream can end."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.support.gateways import chat
@@ -121,7 +123,7 @@ def test_a_failing_endpoint_counts_in_its_breaker(made: ProcessorUnderTest) -> N
 @pytest.mark.parametrize("steps", range(6))
 def test_a_stream_may_end_at_any_point(made: ProcessorUnderTest, mode: str, steps: int) -> None:
     envoy = Envoy(made, mode, "FULL_DUPLEX_STREAMED")
-    script = [
+    script: list[Callable[[], object]] = [
         envoy.request,
         lambda: envoy.body(chat(streamed=True), ends=True),
         lambda: envoy.response(content_type="text/event-stream"),
