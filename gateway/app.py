@@ -24,6 +24,8 @@ from gateway.extproc.context import ProcessorContext
 from gateway.extproc.server import ExtProcServer
 from gateway.logs import set_log_level
 from gateway.pickerbooks import PickerBooks
+from gateway.pickerconfig import PickerConfig
+from gateway.pickerconfig import load as load_picker_config
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pools, PoolSettings
@@ -73,6 +75,10 @@ class Gateway:
         changes: AsyncIterator[Settings | ConfigError] | None = None,
         embedded: EmbeddedFleet | None = None,
     ) -> None:
+        picker: PickerConfig | None = None
+        if settings.extproc is not None and settings.extproc.picker_config is not None:
+            picker = load_picker_config(settings.extproc.picker_config)
+            settings = _with_picker_config(settings, settings.extproc, picker)
         self._settings = settings
         self._changes = changes
         self._embedded = embedded
@@ -95,7 +101,7 @@ class Gateway:
                 )
             ),
             PrefixIndex(settings.routing.index_bytes),
-            make_policy(settings.routing.policy),
+            make_policy(settings.routing.policy) if picker is None else picker.make_policy(),
             RouterSettings(
                 fallbacks=settings.routing.fallbacks,
                 default_cache_tokens=settings.routing.default_cache_tokens,
@@ -408,7 +414,8 @@ class Gateway:
             _log.warning("a restart is needed for %s", ", ".join(waiting))
         if self._embedded is None:
             self._keeper.apply(new.fleet_endpoints())
-        if new.routing.policy != self.router.policy.name:
+        picks = new.extproc is not None and new.extproc.picker_config is not None
+        if new.routing.policy != self.router.policy.name and not picks:
             self.router.policy = make_policy(new.routing.policy)
             _log.info("policy is now %s", new.routing.policy)
         set_log_level(new.log.level)
@@ -426,3 +433,17 @@ class Gateway:
 
 def _log_nothing(_record: RequestRecord) -> None:
     """Requests are counted, not written."""
+
+
+def _with_picker_config(
+    settings: Settings, extproc: ExtProcSettings, picker: PickerConfig
+) -> Settings:
+    """The settings as an ``EndpointPickerConfig`` wants them; what differs there is logged."""
+    for note in picker.notes:
+        _log.warning("%s: %s", extproc.picker_config, note)
+    changed = msgspec.structs.replace(
+        extproc,
+        fallbacks=picker.fallbacks,
+        test_selection=extproc.test_selection or picker.test_selection,
+    )
+    return msgspec.structs.replace(settings, extproc=changed)

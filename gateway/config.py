@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import strictyaml
+from gateway import pickerconfig, strictyaml
 from gateway.checking import Problem, problems_in
 from gateway.settings import (
     AdminSettings,
@@ -247,6 +247,11 @@ def _extproc_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 "extproc.port", f"{extproc.port} is {section}.port already; choose another one"
             )
+    if extproc.picker_config is not None:
+        try:
+            pickerconfig.load(extproc.picker_config)
+        except pickerconfig.PickerConfigError as error:
+            yield Problem("extproc.picker_config", str(error))
     if extproc.tls is not None and extproc.self_signed:
         yield Problem("extproc.self_signed", "true has no effect beside extproc.tls; drop one")
     if extproc.max_message_bytes < extproc.max_body_bytes:

@@ -239,6 +239,7 @@ class ExtProcSettings(Section, frozen=True):
     tls: TlsSettings | None = None
     self_signed: bool = False
     pool: Text = "default"
+    picker_config: Text | None = None
     fallbacks: CountOrZero = 3
     learn: Fraction = 0.0
     rewrites: dict[Text, dict[Text, Count]] = {}
