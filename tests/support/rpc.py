@@ -1,5 +1,6 @@
 """A gRPC server of ours with methods that only tests want."""
 
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,7 +55,11 @@ def _same(message: bytes) -> bytes:
 
 @asynccontextmanager
 async def running_server(
-    limits: Limits | None = None, *, longest: int = 4 << 20, stall_seconds: float = 30.0
+    limits: Limits | None = None,
+    *,
+    longest: int = 4 << 20,
+    stall_seconds: float = 30.0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RpcServer]:
     """A server with the methods above, health and reflection."""
     serving = {"": lambda: True, "readiness": lambda: False}
@@ -69,7 +74,7 @@ async def running_server(
     methods.update(Reflection(lambda: services.names).methods())
     services = Services(methods, longest)
     server = RpcServer(services, limits or Limits(), time.monotonic, stall_seconds=stall_seconds)
-    await server.start("127.0.0.1", 0)
+    await server.start("127.0.0.1", 0, tls)
     try:
         yield server
     finally:
