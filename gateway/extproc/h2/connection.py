@@ -3,8 +3,8 @@
     connection.receive(data, now)     # frames come in; streams, and their receivers, are told
     connection.take()                 # what is to be sent, in order
 
-    PREFACE ──► OPEN ──► DRAINING ──► CLOSED      any fault: GOAWAY, then CLOSED
-                            we or the peer said GOAWAY; streams that are open go on
+    OPEN ──► DRAINING ──► CLOSED      any fault: GOAWAY, then CLOSED
+                we or the peer said GOAWAY; streams that are open go on
 
 Inside OPEN one thing can be under way: a field block that HEADERS began and CONTINUATIONs finish;
 nothing else may come between (section 6.10).
@@ -18,11 +18,13 @@ from enum import Enum
 from typing import Final
 
 from gateway.extproc.h2 import frames as f
+from gateway.extproc.h2.assembly import BlockAssembly, Encoded, FrameReader, unpadded
 from gateway.extproc.h2.frames import ConnectionFaultError, ErrorCode, StreamFaultError
 from gateway.extproc.h2.headers import Block, BlockReader
 from gateway.extproc.h2.limits import Budget, Limits
 from gateway.extproc.h2.sender import Sender
 from gateway.extproc.h2.stream import AFTER_OUR_END, AFTER_PEER_END, Receiver, State, Stream
+from gateway.extproc.h2.windows import ReceiveWindow
 
 _DRAIN_PING: Final = b"draining"
 
@@ -30,7 +32,6 @@ _DRAIN_PING: Final = b"draining"
 class Phase(Enum):
     """Where a connection is in its life."""
 
-    PREFACE = "preface"
     OPEN = "open"
     DRAINING = "draining"
     CLOSED = "closed"
@@ -48,7 +49,7 @@ class Connection:
         opener: Callable[[Stream, Block], Receiver],
         wake: Callable[[], object],
     ) -> None:
-        self.phase = Phase.PREFACE
+        self.phase = Phase.OPEN
         self.streams: dict[int, Stream] = {}
         """The streams that are open, by number."""
         self.fault: ConnectionFaultError | None = None
@@ -56,17 +57,14 @@ class Connection:
         self._limits = limits
         self._opener = opener
         self.sender = Sender(wake)
+        self._bytes = FrameReader(limits.max_frame, self._frame)
+        self._blocks = BlockAssembly(limits)
         self._reader = BlockReader(limits.max_header_list)
-        self._rest = b""  # of a frame that is not whole
         self._last_id = 0  # the highest number of any stream so far
         self._final_id = f.MAX_WINDOW  # streams above are not looked at
+        self._settled_end = False  # both sides know which streams are the last ones
         self._cut: dict[int, None] = {}  # the latest that we ended first; their peers may not know
-        self._block = bytearray()
-        self._block_id = 0  # the stream whose block is under way; 0: none is
-        self._block_ends = False  # with it, the stream
-        self._continuations = 0
-        self._receive_window = limits.connection_window
-        self._received = 0
+        self._window = ReceiveWindow(limits.connection_window)
         self._peer_window = f.DEFAULT_WINDOW  # of a new stream
         self._settled = False  # the peer acknowledged our settings
         self._idle = Budget(limits.idle_frames, limits.idle_rate, "frames without work")
@@ -96,55 +94,26 @@ class Connection:
         self._now = now
         self.sender.batching = True
         try:
-            self._receive(self._rest + data if self._rest else data)
+            self._bytes.feed(data)
         except ConnectionFaultError as fault:
             self.fault = fault
             self.close(fault.code, fault.message)
         finally:
             self.sender.batching = False
 
-    def _receive(self, data: bytes) -> None:
-        at, size = 0, len(data)
-        if self.phase is Phase.PREFACE:
-            if not f.PREFACE.startswith(data[: len(f.PREFACE)]):
-                raise ConnectionFaultError(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
-            if size < len(f.PREFACE) + f.HEADER_BYTES:
-                self._rest = data
-                return
-            if data[len(f.PREFACE) + 3] != f.SETTINGS:
-                raise ConnectionFaultError(
-                    ErrorCode.PROTOCOL_ERROR, "no SETTINGS after the preface"
-                )
-            at = len(f.PREFACE)
-            self.phase = Phase.OPEN
-        longest = self._limits.max_frame
-        while size - at >= f.HEADER_BYTES:
-            upper, lower, kind, flags, stream_id = f.unpack_head(data, at)
-            length = upper << 8 | lower
-            if length > longest:
-                raise ConnectionFaultError(ErrorCode.FRAME_SIZE_ERROR, "the frame is too long")
-            start = at + f.HEADER_BYTES
-            end = start + length
-            if end > size:
-                break
-            at = end
-            self._frame(kind, flags, stream_id & f.MAX_WINDOW, data[start:end])
-            if self.phase is Phase.CLOSED:
-                return
-        self._rest = data[at:] if at else data
-
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block_id and (kind != f.CONTINUATION or stream_id != self._block_id):
+        under_way = self._blocks.stream_id
+        if under_way and (kind != f.CONTINUATION or stream_id != under_way):
             raise ConnectionFaultError(ErrorCode.PROTOCOL_ERROR, "a field block was interrupted")
         try:
             if kind == f.DATA:
                 self._data(flags, stream_id, payload)
             elif kind == f.HEADERS:
-                self._headers(flags, stream_id, payload)
+                self._block(self._blocks.headers(flags, stream_id, payload))
             elif kind == f.WINDOW_UPDATE:
                 self._window_update(stream_id, payload)
             elif kind == f.CONTINUATION:
-                self._continuation(flags, stream_id, payload)
+                self._block(self._blocks.continuation(flags, payload))
             elif kind == f.RST_STREAM:
                 self._rst_stream(stream_id, payload)
             elif kind == f.SETTINGS:
@@ -169,7 +138,7 @@ class Connection:
         stream = self.streams.get(stream_id)
         self._count_received(stream, size)
         if flags & f.PADDED:
-            payload = _unpadded(payload)
+            payload = unpadded(payload)
         if not payload and not flags & f.END_STREAM:
             self._idle.spend(self._now)
         if stream is None:
@@ -187,35 +156,21 @@ class Connection:
 
     def _count_received(self, stream: Stream | None, size: int) -> None:
         """Both windows shrink by what came, padding included (section 6.9.1)."""
-        self._receive_window -= size
-        if self._receive_window < 0:
-            raise ConnectionFaultError(
-                ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is shut"
-            )
-        self._received += size
-        if 2 * self._received >= self._limits.connection_window:
-            self.sender.emit(f.window_update(0, self._received))
-            self._receive_window += self._received
-            self._received = 0
-        if stream is not None:
-            stream.receive_window -= size
-            stream.received += size
-            if stream.receive_window < 0:
-                raise StreamFaultError(
-                    stream.id, ErrorCode.FLOW_CONTROL_ERROR, "its window is shut"
-                )
+        if not self._window.take(size):
+            raise ConnectionFaultError(ErrorCode.FLOW_CONTROL_ERROR, "the window is shut")
+        if opened := self._window.reopen():
+            self.sender.emit(f.window_update(0, opened))
+        if stream is not None and not stream.receive_window.take(size):
+            raise StreamFaultError(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "its window is shut")
 
     def _open_window(self, stream: Stream) -> None:
         """Let the peer send more on a stream, unless it reads too little itself."""
-        limits = self._limits
         if (
-            2 * stream.received >= limits.stream_window
-            and stream.pending_bytes < limits.send_backlog
+            stream.pending_bytes < self._limits.send_backlog
             and stream.state in AFTER_PEER_END
+            and (opened := stream.receive_window.reopen())
         ):
-            self.sender.emit(f.window_update(stream.id, stream.received))
-            stream.receive_window += stream.received
-            stream.received = 0
+            self.sender.emit(f.window_update(stream.id, opened))
 
     def _after_end(self, stream_id: int, what: str) -> None:
         """A frame for a stream that is not there: late for one that we ended, else a fault."""
@@ -225,41 +180,13 @@ class Connection:
         _check(0 < stream_id <= self._last_id and stream_id & 1 == 1, f"{what} on an idle stream")
         raise ConnectionFaultError(ErrorCode.STREAM_CLOSED, f"{what} on a closed stream")
 
-    def _headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _check(stream_id & 1 == 1, "HEADERS need a client's stream")
-        if flags & f.PADDED:
-            payload = _unpadded(payload)
-        if flags & f.WITH_PRIORITY:
-            if len(payload) < 5:
-                raise ConnectionFaultError(ErrorCode.FRAME_SIZE_ERROR, "HEADERS are too short")
-            payload = payload[5:]
-        if flags & f.END_HEADERS:
-            self._whole_block(stream_id, payload, ends=bool(flags & f.END_STREAM))
+    def _block(self, encoded: Encoded | None) -> None:
+        """A frame of a field block came; None: there are more to come."""
+        if encoded is None:
             return
-        self._block[:] = payload
-        self._block_id = stream_id
-        self._block_ends = bool(flags & f.END_STREAM)
-        self._continuations = 0
-        self._check_block_size()
-
-    def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _check(self._block_id != 0, "CONTINUATION of nothing")
-        self._block += payload
-        self._continuations += 1
-        if self._continuations > self._limits.max_continuations:
-            raise ConnectionFaultError(ErrorCode.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
-        self._check_block_size()
-        if flags & f.END_HEADERS:
-            self._block_id = 0
-            self._whole_block(stream_id, bytes(self._block), ends=self._block_ends)
-            self._block.clear()
-
-    def _check_block_size(self) -> None:
-        if len(self._block) > self._limits.max_header_list:
-            raise ConnectionFaultError(ErrorCode.ENHANCE_YOUR_CALM, "the field block is too long")
-
-    def _whole_block(self, stream_id: int, encoded: bytes, *, ends: bool) -> None:
-        block = self._reader.read(encoded)  # always: the decoder's state depends on each of them
+        stream_id, ends = encoded.stream_id, encoded.ends
+        _check(stream_id & 1 == 1, "HEADERS need a client's stream")
+        block = self._reader.read(encoded.block)  # always: its state depends on each of them
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._trailers(stream, block, ends=ends)
@@ -354,6 +281,7 @@ class Connection:
             self.sender.emit(f.ping_ack(payload))
         elif payload == _DRAIN_PING and self.phase is Phase.DRAINING:
             # Whatever the peer sent before it heard of our leaving has come by now.
+            self._settled_end = True
             self._final_id = min(self._final_id, self._last_id)
             self.sender.emit(f.goaway(self._final_id, ErrorCode.NO_ERROR))
 
@@ -362,6 +290,7 @@ class Connection:
         if len(payload) < 8:
             raise ConnectionFaultError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY")
         self.phase = Phase.DRAINING
+        self._settled_end = True
 
     def _window_update(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -438,21 +367,24 @@ class Connection:
 
     def drain(self) -> None:
         """Say that we leave; streams that are open go on, those on their way are still taken."""
-        if self.phase in {Phase.OPEN, Phase.PREFACE}:
-            if self.phase is Phase.OPEN:
-                self.phase = Phase.DRAINING
-            self.sender.emit(f.goaway(f.MAX_WINDOW, ErrorCode.NO_ERROR))
-            self.sender.emit(f.head(8, f.PING, 0, 0) + _DRAIN_PING)
+        if self.phase is not Phase.OPEN:
+            return
+        self.phase = Phase.DRAINING
+        self._settled_end = not self.begun
+        self.sender.emit(f.goaway(f.MAX_WINDOW, ErrorCode.NO_ERROR))
+        self.sender.emit(f.head(8, f.PING, 0, 0) + _DRAIN_PING)
 
     @property
     def begun(self) -> bool:
         """Whether the peer has shown that it speaks HTTP/2."""
-        return self.phase is not Phase.PREFACE
+        return self._bytes.begun
 
     @property
     def drained(self) -> bool:
-        """Whether one side is leaving and no stream is open."""
-        return self.phase is Phase.CLOSED or (self.phase is Phase.DRAINING and not self.streams)
+        """Whether nothing is open, and nothing can come any more that we would look at."""
+        if self.phase is Phase.DRAINING:
+            return self._settled_end and not self.streams
+        return self.phase is Phase.CLOSED
 
     def close(self, code: ErrorCode = ErrorCode.NO_ERROR, message: str = "") -> None:
         """Say why, if anything is to be said, and end every stream."""
@@ -464,6 +396,7 @@ class Connection:
     def lost(self) -> None:
         """The socket is gone: end every stream."""
         self.phase = Phase.CLOSED
+        self._bytes.stop()
         streams = list(self.streams.values())
         self.streams.clear()
         for stream in streams:
@@ -475,10 +408,3 @@ class Connection:
 def _check(kept: bool, rule: str) -> None:
     if not kept:
         raise ConnectionFaultError(ErrorCode.PROTOCOL_ERROR, rule)
-
-
-def _unpadded(payload: bytes) -> bytes:
-    """Without the padding, whose length comes first (section 6.1)."""
-    if not payload or payload[0] >= len(payload):
-        raise ConnectionFaultError(ErrorCode.PROTOCOL_ERROR, "the padding is longer than the frame")
-    return payload[1 : len(payload) - payload[0]]

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.extproc.h2.frames import ErrorCode
+from gateway.extproc.h2.windows import ReceiveWindow
 
 if TYPE_CHECKING:
     from gateway.extproc.h2.connection import Connection
@@ -68,7 +69,6 @@ class Stream:
         "id",
         "pending_bytes",
         "receive_window",
-        "received",
         "receiver",
         "send_window",
         "state",
@@ -84,15 +84,13 @@ class Stream:
         self.receiver: Receiver
         self.send_window = send_window
         """Bytes that the peer takes; below 0 after it made its windows smaller."""
-        self.receive_window = receive_window
-        """Bytes that the peer may still send."""
+        self.receive_window = ReceiveWindow(receive_window)
+        """What the peer may still send."""
         self.pending_bytes = 0
         """Bytes that wait for a window."""
         self._connection = connection
         self._pending: deque[bytes | memoryview] = deque()
         self._trailers: bytes | None = None  # the block to send when nothing is pending any more
-        self.received = 0
-        """Bytes that the peer's window was not opened for again."""
 
     def send_headers(self, block: bytes) -> None:
         """Begin the answer."""
