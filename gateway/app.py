@@ -16,26 +16,18 @@ from endpoints.probes.prober import FleetProber
 from endpoints.probes.settings import ProbeSettings
 from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
+from gateway.bodies import Bodies, Shared
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
-from gateway.extproc.addresses import AddressBook
-from gateway.extproc.context import ProcessorContext
-from gateway.extproc.server import ExtProcServer
 from gateway.logs import set_log_level
-from gateway.pickerbooks import PickerBooks
 from gateway.pickerconfig import PickerConfig
 from gateway.pickerconfig import load as load_picker_config
-from gateway.proxy.context import ProxyContext
-from gateway.proxy.cors import Cors
-from gateway.proxy.pool import Pools, PoolSettings
-from gateway.proxy.server import ProxyServer
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
-from gateway.selfsigned import self_signed_context
 from gateway.settings import ExtProcSettings
 from gateway.telemetry import Telemetry
-from gateway.tls import ServerTls, TlsError, upstream_context
+from gateway.tls import TlsError
 from gateway.tokenizing.local import TokenizerError
 from gateway.tokenizing.service import TokenizingService
 from gateway.trafficlog import TrafficLog
@@ -51,7 +43,6 @@ from routing.router import Router, RouterSettings
 
 _FIRST_ROUND_SECONDS = 5.0
 _COMPILED = not (routing_router.__file__ or "").endswith(".py")
-_ALPN_H2 = ("h2",)
 _clock = time.monotonic  # the event loop's own clock ticks in milliseconds: too coarse
 _log = logging.getLogger("inferway")
 
@@ -85,11 +76,8 @@ class Gateway:
         self._running = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._readiness = Readiness()
-        self._tls: ServerTls | None = None
-        self._server: ProxyServer | None = None
-        self._extproc: ExtProcServer | None = None
-        self.processor_context: ProcessorContext | None = None
-        """What the external processor answers from, once started; None: Envoy is not served."""
+        self.bodies: Bodies | None = None
+        """What carries requests, once started."""
         events = EventSettings() if settings.kv_events is None else settings.kv_events.events()
         residency = new_residency(events)
         self.router = Router(
@@ -122,12 +110,7 @@ class Gateway:
     @property
     def port(self) -> int:
         """The port for clients, once started; 0 when only Envoy is served."""
-        return 0 if self._server is None else self._server.port
-
-    @property
-    def extproc_port(self) -> int:
-        """The port for Envoy, once started; 0 when it is not served."""
-        return 0 if self._extproc is None else self._extproc.port
+        return 0 if self.bodies is None or self.bodies.proxy is None else self.bodies.proxy.port
 
     @property
     def admin_port(self) -> int:
@@ -185,7 +168,7 @@ class Gateway:
         )
         self._prober = prober
         settings = await self._with_embedded(settings)
-        await self._start_servers(settings)
+        self.bodies = await self._start_servers(settings)
         if settings.kv_events is not None:
             self._watch = EventWatch(
                 router.fleet,
@@ -207,7 +190,7 @@ class Gateway:
         self._readiness.ready()
         _log.info(
             "serving %s, operators on http://%s:%d",
-            self._served(settings),
+            self.bodies.served(),
             settings.admin.host,
             self.admin_port,
             extra={
@@ -217,110 +200,44 @@ class Gateway:
             },
         )
 
-    def _served(self, settings: Settings) -> str:
-        """Whom we serve and where, in words."""
-        served = []
-        if self._server is not None:
-            scheme = "http" if self._tls is None else "https"
-            served.append(f"clients on {scheme}://{settings.listen.host}:{self.port}")
-        if settings.extproc is not None:
-            served.append(f"Envoy on {settings.extproc.host}:{self.extproc_port}")
-        return ", ".join(served)
-
-    async def _start_servers(self, settings: Settings) -> None:
-        log_request = self._access_log().write if settings.log.access else _log_nothing
-        log_traffic = self._traffic_log()
-        tokenizing = self._tokenizing(settings)
-        created = int(time.time())
-        books = None if settings.extproc is None else PickerBooks(settings.extproc.pool)
+    async def _start_servers(self, settings: Settings) -> Bodies:
+        bodies = Bodies(
+            settings,
+            Shared(
+                router=self.router,
+                telemetry=self._telemetry,
+                readiness=self._readiness,
+                log_request=self._access_log().write if settings.log.access else _log_nothing,
+                log_traffic=self._traffic_log(),
+                tokenizing=self._tokenizing(settings),
+                now=_clock,
+            ),
+        )
         self._admin = AdminServer(
             make_app(
                 self.router,
                 self._telemetry,
                 self._readiness,
                 _clock,
-                lambda: None if self._tls is None else self._tls.not_after,
+                lambda: None if bodies.certificate is None else bodies.certificate.not_after,
                 receipts=self.router.receipts,
-                picker=books,
+                picker=bodies.books,
             ),
             settings.admin.host,
             settings.admin.port,
         )
         self._running.push_async_callback(self._admin.stop)
+        self._running.push_async_callback(bodies.stop)
         try:
             await self._admin.start()
-            if settings.extproc is not None and books is not None:
-                self.processor_context = ProcessorContext(
-                    router=self.router,
-                    book=AddressBook(self.router.fleet),
-                    telemetry=self._telemetry,
-                    books=books,
-                    settings=settings.extproc,
-                    log_request=log_request,
-                    log_traffic=log_traffic,
-                    tokenizing=tokenizing,
-                    objectives=settings.routing.objectives,
-                    internal_fields=settings.proxy.internal_fields,
-                    created=created,
-                    now=_clock,
-                )
-                await self._start_extproc(settings.extproc, self.processor_context)
-            if settings.extproc is None or not settings.extproc.alone:
-                await self._start_proxy(
-                    settings,
-                    ProxyContext(
-                        router=self.router,
-                        pools=self._pools(settings),
-                        telemetry=self._telemetry,
-                        settings=settings.proxy,
-                        log_request=log_request,
-                        now=_clock,
-                        log_traffic=log_traffic,
-                        tokenizing=tokenizing,
-                        objectives=settings.routing.objectives,
-                        created=created,
-                        cors=Cors(settings.cors),
-                    ),
-                )
+            await bodies.start()
         except TlsError as error:
             raise StartError(str(error)) from error
         except OSError as error:
             raise StartError(f"can't listen: {error.strerror or error}") from error
-
-    def _pools(self, settings: Settings) -> Pools:
-        return Pools(
-            PoolSettings(
-                connect_timeout=settings.proxy.connect_timeout,
-                idle_timeout=settings.proxy.upstream_idle_timeout,
-                max_idle=settings.proxy.max_idle_upstream,
-                tls=upstream_context(settings.proxy),
-            )
-        )
-
-    async def _start_proxy(self, settings: Settings, context: ProxyContext) -> None:
-        if settings.listen.tls is not None:
-            self._tls = ServerTls(settings.listen.tls)
-            self._spawn(self._tls.keep_fresh())
-        self._server = ProxyServer(
-            context,
-            settings.listen.host,
-            settings.listen.port,
-            tls=None if self._tls is None else self._tls.context,
-        )
-        self._running.push_async_callback(self._server.stop)
-        await self._server.start()
-
-    async def _start_extproc(self, settings: ExtProcSettings, context: ProcessorContext) -> None:
-        tls = None
-        if settings.tls is not None:
-            certificates = ServerTls(settings.tls, alpn=_ALPN_H2)
-            self._spawn(certificates.keep_fresh())
-            tls = certificates.context
-        elif settings.self_signed:
-            tls = self_signed_context(_ALPN_H2)
-        self._extproc = ExtProcServer(context, self._readiness)
-        self._running.push_async_callback(self._extproc.stop)
-        await self._extproc.start(tls)
+        for certificate in bodies.certificates():
+            self._spawn(certificate.keep_fresh())
+        return bodies
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
@@ -364,14 +281,9 @@ class Gateway:
     async def drain(self) -> None:
         """Say so to load balancers, stop accepting, let what is in flight finish."""
         self._readiness.draining()
-        settings = self._settings
-        _log.info("draining", extra={"grace": settings.proxy.drain_seconds})
-        drains = []
-        if self._server is not None:
-            drains.append(self._server.drain(settings.proxy.drain_seconds))
-        if self._extproc is not None and settings.extproc is not None:
-            drains.append(self._extproc.drain(settings.extproc.drain_seconds))
-        await asyncio.gather(*drains)
+        _log.info("draining", extra={"grace": self._settings.proxy.drain_seconds})
+        if self.bodies is not None:
+            await self.bodies.drain()
 
     async def stop(self) -> None:
         """Close everything; harmless when it never started."""
@@ -394,9 +306,8 @@ class Gateway:
             self._watch.sync()
         names = [state.name for state in self.router.fleet]
         self._telemetry.keep_endpoints(names)
-        if self.processor_context is not None:
-            self.processor_context.book.changed()
-            self.processor_context.books.keep_endpoints(set(names))
+        if self.bodies is not None:
+            self.bodies.fleet_changed(set(names))
         if self.router.receipts is not None:
             self.router.receipts.keep_endpoints(names)
 

@@ -52,7 +52,8 @@ async def serve(kind: str, port: int, admin_port: int, urls: list[str]) -> None:
     set_up_logging(settings.log)
     gateway = Gateway(settings)
     await gateway.start()
-    context = gateway.processor_context
+    assert gateway.bodies is not None
+    context = gateway.bodies.processor_context
     assert context is not None
     typed = kind == "typed"
     handler = grpc.method_handlers_generic_handler(
