@@ -357,4 +357,6 @@ def _with_picker_config(
         fallbacks=picker.fallbacks,
         test_selection=extproc.test_selection or picker.test_selection,
     )
-    return msgspec.structs.replace(settings, extproc=changed)
+    ranked = max(settings.routing.fallbacks, picker.fallbacks)
+    routing = msgspec.structs.replace(settings.routing, fallbacks=ranked)
+    return msgspec.structs.replace(settings, extproc=changed, routing=routing)

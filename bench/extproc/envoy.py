@@ -1,11 +1,12 @@
 """Envoy for the bench: the configurations of deploy/envoy, with the bench's addresses."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from bench.overhead.gateways import AbsentError
 
 FILES = Path(__file__).parents[2] / "deploy" / "envoy"
 RECOMMENDED = "recommended"
@@ -26,9 +27,15 @@ not keep; and both bodies through the picker, as the inference extension's proto
 
 
 def config(mode: str, port: int, admin: int, picker: int, pool: Sequence[int]) -> dict[str, Any]:
-    """The bootstrap: deploy/envoy/override-host.yaml with these addresses on loopback."""
+    """The bootstrap: deploy/envoy/override-host.yaml with these addresses on loopback.
+
+    Raises `AbsentError` when the file is not there: it is part of a checkout, not of the package.
+    """
     file = FILES / "override-host.yaml"
-    found: dict[str, Any] = copy.deepcopy(yaml.safe_load(file.read_text()))
+    try:
+        found: dict[str, Any] = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise AbsentError(f"{file} can't be read: {error.strerror or error}") from error
     found["admin"]["address"] = _address(admin)
     listener = found["static_resources"]["listeners"][0]
     listener["address"] = _address(port)

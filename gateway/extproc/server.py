@@ -30,7 +30,7 @@ class ExtProcServer:
         health = Health({"liveness": lambda: True, **dict.fromkeys(_READY_NAMES, ready)})
         methods: dict[str, Method] = {**Processor(context).methods(), **health.methods()}
         methods.update(Reflection(lambda: services.names).methods())
-        services = Services(methods, settings.max_message_bytes)
+        services = Services(methods, settings.max_message_bytes, settings.max_held_bytes)
         self._rpc = RpcServer(
             services,
             Limits(max_streams=settings.max_streams, max_header_list=settings.max_header_bytes),

@@ -94,3 +94,23 @@ def test_events_measures_what_following_caches_costs(tmp_path: Path) -> None:
     _, found = bench(tmp_path / "events.json", *("events", "--blocks", "20000", "--rounds", "1"))
     assert found["medians"][0]["cpu_us_per_block"] > 0
     assert len(found["checks"]) == 2
+
+
+def test_extproc_measures_pickers_behind_the_real_envoy(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "extproc.json",
+        *("extproc", "--rounds", "1", "--scale", "0.01", "--scenario", "4k"),
+        *("--scenario", "streams-5000", "--picker", "inferway", "--picker", "grpc.aio raw"),
+    )
+    assert found["notes"] == []
+    medians = {
+        (one["picker"], one["mode"], one["scenario"]): one["values"] for one in found["medians"]
+    }
+    assert len(medians) == 6
+    for values in medians.values():
+        assert values["errors"] == values["bodies_changed"] == 0
+        assert values["requests_per_second"] > 0
+        assert values["cpu_us_per_request"] > 0
+    held = medians["inferway", "recommended", "streams-5000"]
+    assert held["bytes_per_stream"] is not None
+    assert "Envoy us/req" in done.stdout

@@ -47,14 +47,14 @@ async def test_a_client_that_reads_nothing_is_held_and_then_cut() -> None:
         assert memory().rss - before < 100_000_000  # asked for were 2,000,000,000
         assert time.monotonic() - began >= 0.5
         assert Echo.open == 0
-        writer.close()
+        writer.transport.abort()
 
 
 async def test_who_says_nothing_is_cut() -> None:
     async with running_server(stall_seconds=0.5) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         assert await asyncio.wait_for(reader.read(), PROMPT)  # our settings, then the end
-        writer.close()
+        writer.transport.abort()
         await until(lambda: server.connections == 0)
 
 
@@ -68,7 +68,7 @@ async def test_a_flood_ends_its_own_connection_only() -> None:
         assert b"too many frames without work" in said
         assert await channel.unary_unary(ECHO)(b"y") == b"y"
         await channel.close()
-        writer.close()
+        writer.transport.abort()
 
 
 async def test_somebody_who_speaks_http1() -> None:
@@ -77,7 +77,7 @@ async def test_somebody_who_speaks_http1() -> None:
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         said = await asyncio.wait_for(reader.read(), PROMPT)
         assert b"this is not HTTP/2" in said
-        writer.close()
+        writer.transport.abort()
 
 
 async def _echo_over_tls(server_context: ssl.SSLContext, credentials: bytes, name: str) -> None:
@@ -110,5 +110,20 @@ async def test_tls_with_a_certificate_of_our_own() -> None:
         tls = writer.get_extra_info("ssl_object")
         assert tls.selected_alpn_protocol() == "h2"
         certificate = ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True))
-        writer.close()
+        writer.transport.abort()
     await _echo_over_tls(context, certificate.encode(), "inferway")
+
+
+async def test_unfinished_messages_share_a_room() -> None:
+    async with running_server(room=100_000) as server:
+        _, writer = await connect(server.port)
+        for stream in (1, 3, 5):
+            writer.write(opened(stream, ECHO))
+            writer.write(data(stream, b"\0" + (1_000_000).to_bytes(4) + bytes(16_000)))
+        room = server.services.room
+        await until(lambda: room.used == 3 * 16_005)
+        for _ in range(4):
+            writer.write(data(1, bytes(16_000)))
+        await until(lambda: room.used == 2 * 16_005)  # the one that asked for too much is over
+        writer.transport.abort()
+        await until(lambda: room.used == 0)

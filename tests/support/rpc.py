@@ -58,6 +58,7 @@ async def running_server(
     limits: Limits | None = None,
     *,
     longest: int = 4 << 20,
+    room: int = 1 << 30,
     stall_seconds: float = 30.0,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RpcServer]:
@@ -72,7 +73,7 @@ async def running_server(
     methods.update(Health(serving).methods())
     services: Services
     methods.update(Reflection(lambda: services.names).methods())
-    services = Services(methods, longest)
+    services = Services(methods, longest, room)
     server = RpcServer(services, limits or Limits(), time.monotonic, stall_seconds=stall_seconds)
     await server.start("127.0.0.1", 0, tls)
     try:

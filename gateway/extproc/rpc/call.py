@@ -26,13 +26,25 @@ class Conversation(Protocol):
         """The call is over, however it came to its end. Called exactly once."""
 
 
+class Room:
+    """Bytes of unfinished messages, of all calls of a server together: ``used`` of ``size``."""
+
+    __slots__ = ("size", "used")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.used = 0
+
+
 class Call:
     """What a conversation does to its call."""
 
-    __slots__ = ("_begun", "_conversation", "_deframer", "_over", "_stream")
+    __slots__ = ("_begun", "_conversation", "_deframer", "_held", "_over", "_room", "_stream")
 
-    def __init__(self, stream: Stream, longest_message: int) -> None:
+    def __init__(self, stream: Stream, longest_message: int, room: Room) -> None:
         self._stream = stream
+        self._room = room
+        self._held = 0  # of the room
         self._deframer = Deframer(longest_message)
         self._begun = False
         self._over = False
@@ -73,7 +85,13 @@ class Call:
     def _ended(self) -> None:
         if not self._over:
             self._over = True
+            self._hold(0)
             self._conversation.over()
+
+    def _hold(self, size: int) -> None:
+        """Take as much room as this."""
+        self._room.used += size - self._held
+        self._held = size
 
     # --- what the stream tells ---------------------------------------------------------------
 
@@ -86,6 +104,9 @@ class Call:
                 self._conversation.message(message)
                 if self.is_over:
                     return
+            self._hold(self._deframer.held)
+            if self._room.used > self._room.size:
+                raise RpcError(Code.RESOURCE_EXHAUSTED, "too many messages are unfinished")
         except RpcError as error:
             self.finish(error.code, error.message)
         except Exception:  # a defect of one conversation must not end those beside it
@@ -160,11 +181,17 @@ _NOBODY = _Nobody()
 
 
 class Services:
-    """The methods of a server by their paths, ``/package.Service/Method``."""
+    """The methods of a server by their paths, ``/package.Service/Method``.
 
-    def __init__(self, methods: Mapping[str, Method], longest_message: int) -> None:
+    ``longest_message``: bytes that a message may have; ``room``: that all unfinished ones may.
+    """
+
+    def __init__(
+        self, methods: Mapping[str, Method], longest_message: int, room: int = 1 << 30
+    ) -> None:
         self._methods = {path.encode(): method for path, method in methods.items()}
         self._longest_message = longest_message
+        self.room = Room(room)
 
     @property
     def names(self) -> list[str]:
@@ -183,6 +210,6 @@ class Services:
                 end_block(Code.UNIMPLEMENTED, f"there is no method {path}", begun=False)
             )
             return _NOBODY
-        call = Call(stream, self._longest_message)
+        call = Call(stream, self._longest_message, self.room)
         call.begin(method)
         return call

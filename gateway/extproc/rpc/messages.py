@@ -66,6 +66,11 @@ class Deframer:
         return int(length)
 
     @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of their message."""
+        return self._have
+
+    @property
     def whole(self) -> bool:
         """Whether no message is begun and not ended."""
         return not self._have
