@@ -3,6 +3,7 @@
 The brain knows endpoints by name and URL; Envoy wants addresses, and gives addresses as hints.
 """
 
+import logging
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from routing.decision import Decision
 from routing.fleet import Fleet
 
+_log = logging.getLogger("inferway.extproc")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -40,6 +42,7 @@ class AddressBook:
         self._fleet = fleet
         self._names: dict[str, str] = {}
         self._by_host: dict[str, list[str]] = {}
+        self._warned: set[str] = set()
         self.changed()
 
     def changed(self) -> None:
@@ -48,6 +51,12 @@ class AddressBook:
         self._by_host.clear()
         for state in self._fleet:
             host, address = address_of(state.endpoint.url)
+            if host not in self._warned and not is_ip(host):
+                self._warned.add(host)
+                _log.warning(
+                    "Envoy connects to addresses, not to names: give the endpoint's IP address",
+                    extra={"endpoint": state.name, "host": host},
+                )
             self._names[address] = state.name
             self._by_host.setdefault(host, []).append(state.name)
 

@@ -1,9 +1,9 @@
 """The hermetic scenarios of llm-d's endpoint picker, over a real gRPC stream, without Envoy.
 
 Named after those of its test/integration/epp. Pod i is at 192.168.1.(i+1):8000; the picker has
-their configuration: queue, kv-cache-utilization, prefix-cache and lora-affinity scorers of weight 1,
-and the highest score wins. Where the reference deviates from the protocol, the protocol is followed
-(docs/extproc.md has the table).
+their configuration: queue, kv-cache-utilization, prefix-cache and lora-affinity scorers, each of
+weight 1, and the highest score wins. Where the reference deviates from the protocol, the protocol
+is followed (docs/extproc.md has the table).
 """
 
 import json

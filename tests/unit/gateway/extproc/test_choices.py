@@ -274,6 +274,19 @@ def test_addresses_of_urls() -> None:
     assert address_of("https://[2600::1]") == ("2600::1", "[2600::1]:443")
 
 
+def test_names_that_envoy_can_not_connect_to_are_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fleet = Fleet()
+    book = AddressBook(fleet)
+    for url in ("http://gpu1:8000", "http://10.0.0.1:8000", "http://[2600::1]:80"):
+        fleet.upsert(Endpoint(url, url), 0.0)
+    with caplog.at_level("WARNING"):
+        book.changed()
+        book.changed()
+    assert [record.__dict__["host"] for record in caplog.records] == ["gpu1"]
+
+
 def test_the_book_follows_the_fleet() -> None:
     fleet = Fleet()
     book = AddressBook(fleet)
