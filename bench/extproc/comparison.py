@@ -120,9 +120,16 @@ def medians(runs: Sequence[Run]) -> list[Median]:
 
 
 def _values(measured: Sequence[Measured]) -> dict[str, float | None]:
-    rows = [{**asdict(one.figures), "envoy_cpu_us": one.envoy_cpu_us} for one in measured]
+    rows = [
+        {
+            **asdict(one.figures),
+            "envoy_cpu_us": one.envoy_cpu_us,
+            "asked_cpu_us": one.asked_cpu_us,
+        }
+        for one in measured
+    ]
     values: dict[str, float | None] = {}
-    for _, name, _ in _COLUMNS:
+    for name in (*(column[1] for column in _COLUMNS), "asked_cpu_us"):
         found = [row[name] for row in rows if row[name] is not None]
         values[name] = (sum(found) if name in _FAULTS else median(found)) if found else None
     return values
@@ -149,10 +156,11 @@ def table(scenario: Scenario, found: Sequence[Median]) -> Table:
 def chunk_cpu(found: Sequence[Median], mode: str) -> float | None:
     """CPU of the picker for each further streamed chunk, microseconds.
 
-    From streams of equal number and unequal length: what a request costs cancels out.
+    From streams of equal number and unequal length: what a request costs cancels out. What the
+    picker uses while nobody asks is left out, as longer streams take longer.
     """
-    few = _value(found, FEW_EVENTS.name, mode, "cpu_us_per_request")
-    many = _value(found, MANY_EVENTS.name, mode, "cpu_us_per_request")
+    few = _value(found, FEW_EVENTS.name, mode, "asked_cpu_us")
+    many = _value(found, MANY_EVENTS.name, mode, "asked_cpu_us")
     if few is None or many is None:
         return None
     return (many - few) / (MANY_EVENTS.chunks - FEW_EVENTS.chunks)

@@ -23,6 +23,7 @@ from bench.overhead.scenarios import Scenario
 _HOST = "127.0.0.1"
 _RUN_SECONDS = 180.0
 _SETTLE_SECONDS = 1.0
+_IDLE_SECONDS = 4.0  # CPU time is told in hundredths
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,15 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """``figures`` of the picker's process; ``envoy_cpu_us``: what Envoy itself used a request."""
+    """``figures`` of the picker's process, and what only this bench looks at.
+
+    CPU in microseconds: ``envoy_cpu_us`` is Envoy's own a request; ``asked_cpu_us`` the picker's
+    a request, less what it uses in the same time when nobody asks (probes, scrapes, timers).
+    """
 
     figures: Figures
     envoy_cpu_us: float
+    asked_cpu_us: float
 
 
 def run(picker: str, mode: str, scenario: Scenario, servers: Servers) -> Measured:
@@ -115,6 +121,7 @@ def _run(
     servers.plan(scenario)
     with Helper("bench.overhead.load") as client:
         client.ask(Prepare(scenario, [port]), Done, _RUN_SECONDS)
+        idle = _idle_share(ours)
         before, rss, envoy_before = ours.cpu_seconds(), ours.rss_bytes(), theirs.cpu_seconds()
         opened = client.ask(Run(), Done, _RUN_SECONDS)
         stream_rss: int | None = None
@@ -130,7 +137,15 @@ def _run(
     return Measured(
         figures=figures(scenario, outcome, usage, opened, received),
         envoy_cpu_us=envoy_cpu / outcome.requests * 1e6,
+        asked_cpu_us=(usage.cpu - idle * outcome.wall) / outcome.requests * 1e6,
     )
+
+
+def _idle_share(tree: ProcessTree) -> float:
+    """CPU seconds a second of a picker that nobody asks."""
+    before, began = tree.cpu_seconds(), time.monotonic()
+    time.sleep(_IDLE_SECONDS)
+    return (tree.cpu_seconds() - before) / (time.monotonic() - began)
 
 
 def _wait_for_picker(tree: ProcessTree, port: int, seconds: float = 30.0) -> None:

@@ -241,7 +241,9 @@ class Exchange:
     def _within(self, asked: Asked) -> frozenset[str] | None:
         context = self._context
         if context.settings.test_selection and (named := asked.fields.get(_TEST_SELECTION)):
-            return context.book.within(entry.strip() for entry in named.decode().split(","))
+            return context.book.within(
+                entry.strip() for entry in named.decode("latin-1").split(",")
+            )
         return None if asked.subset is None else context.book.within(asked.subset)
 
     def _taken_out(self, asked: Asked) -> tuple[str, ...]:
