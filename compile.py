@@ -25,7 +25,7 @@ ROOTS = (
 )
 LEFT_OUT = frozenset(
     {
-        *("gateway/proxy/server.py", "gateway/proxy/pool.py", "gateway/extproc/server.py"),
+        *("gateway/proxy/server.py", "gateway/extproc/server.py"),
         *("gateway/extproc/rpc/server.py", "gateway/extproc/rpc/schemas.py"),
         *("gateway/extproc/rpc/health.py", "gateway/extproc/rpc/reflection.py"),
     }

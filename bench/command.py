@@ -1,23 +1,25 @@
 """The command `inferway bench`, also as ``python -m bench``."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 import uvloop
 from msgspec import to_builtins
-from rich.console import Console
 
 from bench import decide as decisions
 from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
+from bench.chaos.command import chaos, soak
+from bench.conclusion import Json, conclude, console_for
 from bench.extproc import comparison as asking
 from bench.extproc import measure as asking_measure
 from bench.extproc import scenarios as asking_scenarios
-from bench.overhead import comparison, gateways, scenarios, tables
+from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
-from bench.results import Results, figures_table, number, print_checks, results, write_json
+from bench.report.command import report
+from bench.results import figures_table, number, results
 from routing.policies import DEFAULT_POLICY, POLICIES
 
 app = typer.Typer(
@@ -27,30 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_WIDTH = 140
-Json = Annotated[
-    Path | None, typer.Option("--json", help="Write everything to this file.", dir_okay=False)
-]
-
 
 @app.callback()
 def bench() -> None:
     """Measure what the gateway costs, and check it against its bars."""
-
-
-def _console() -> Console:
-    """As wide as the tables when nobody's terminal says otherwise."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
-
-
-def _conclude(found: Results, file: Path | None, console: Console) -> None:
-    """Print the checks, write the file; exit code 1 when a check failed."""
-    print_checks(found, console)
-    if file is not None:
-        write_json(found, file)
-    if not found.ok:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -68,6 +50,13 @@ def overhead(
         float, typer.Option(min=0.0001, max=1.0, help="Share of the full number of requests.")
     ] = 1.0,
     servers: Annotated[int, typer.Option(min=1, help="Model servers behind each gateway.")] = 4,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compiled/--interpreted",
+            help="Which build of ours is measured; the compiled one is made when there is none.",
+        ),
+    ] = True,
     json: Json = None,
 ) -> None:
     """Compare gateways on the same work: CPU, latency and memory.
@@ -75,7 +64,7 @@ def overhead(
     Every round starts each gateway anew before the same servers. Rivals come with
     the optional dependencies "rivals"; one that is not there is named with the reason.
     """
-    console = _console()
+    console = console_for()
     try:
         names = gateways.chosen(gateway or ())
         wanted = scenarios.chosen(scenario or ())
@@ -90,13 +79,20 @@ def overhead(
         for asked, fitted in zip(full, plan, strict=True)
         if asked != fitted
     ]
+    ours = gateways.INFERWAY
     with Servers(servers) as upstreams, console.status("starting") as status:
-        runs = list(comparison.play(names, plan, rounds, upstreams, status.update))
+        if compiled and ours.name in names:
+            try:
+                ours = replace(ours, environment=build.compiled_environment(status.update))
+            except build.NoCompiledBuildError as error:
+                compiled = False
+                notes.append(f"inferway is not compiled: {error}")
+        runs = list(comparison.play(names, plan, rounds, upstreams, status.update, ours))
     notes += [f"{run.gateway}: {run.failure}" for run in runs if run.failure is not None]
     found = comparison.medians(runs)
     for one in plan:
         console.print(tables.table(one, found))
-    _conclude(
+    conclude(
         results(
             "overhead",
             parameters={
@@ -104,6 +100,7 @@ def overhead(
                 "scenarios": to_builtins(plan),
                 "rounds": rounds,
                 "scale": scale,
+                "compiled": compiled,
                 "servers": servers,
                 "descriptors": limit,
             },
@@ -138,7 +135,7 @@ def extproc(
     Every run starts a picker and an Envoy with one worker anew before the same servers. Envoy and
     grpc.aio come with the optional dependencies "dev".
     """
-    console = _console()
+    console = console_for()
     try:
         wanted = [one.scaled(scale) for one in asking_scenarios.chosen(scenario or ())]
         pickers = asking_measure.chosen(picker or ())
@@ -151,7 +148,7 @@ def extproc(
     found = asking.medians(runs)
     for one in plan:
         console.print(asking.table(one, found))
-    _conclude(
+    conclude(
         results(
             "extproc",
             parameters={
@@ -188,7 +185,7 @@ def decide(
     """
     if policy not in POLICIES:
         raise typer.BadParameter(f"no policy {policy!r}; there are {', '.join(POLICIES)}")
-    console = _console()
+    console = console_for()
     cases = []
     with console.status("deciding"):
         for number in range(rounds):
@@ -199,7 +196,7 @@ def decide(
             ]
     found = decisions.medians(cases)
     console.print(figures_table("CPU of a decision, us", to_builtins(found), omit=("round",)))
-    _conclude(
+    conclude(
         results(
             "decide",
             parameters={"decisions": decisions_each, "rounds": rounds, "policy": policy},
@@ -221,7 +218,7 @@ def index(
     json: Json = None,
 ) -> None:
     """Fill the prefix index with unique 4 KB prompts: memory and speed."""
-    console = _console()
+    console = console_for()
     with console.status("storing") as status:
         found = indexing.measure(
             prompts, budget, endpoints, lambda done: status.update(f"storing, batch {done}")
@@ -229,7 +226,7 @@ def index(
     figures = to_builtins(found)
     growth = figures.pop("growth")
     console.print(figures_table("prefix index", [figures]))
-    _conclude(
+    conclude(
         results(
             "index",
             parameters={"prompts": prompts, "budget_bytes": budget, "endpoints": endpoints},
@@ -251,13 +248,13 @@ def events(
     json: Json = None,
 ) -> None:
     """Apply what engines report of their caches: CPU per block, memory, and what looking costs."""
-    console = _console()
+    console = console_for()
     with console.status("writing messages") as status:
         found = following.measure(blocks, endpoints, rounds=rounds, progress=status.update)
     for name, figure in found.medians[0].items():
         if isinstance(figure, int | float):
             console.print(f"{name.replace('_', ' '):>20}  {number(figure)}")
-    _conclude(found, json, console)
+    conclude(found, json, console)
 
 
 @app.command()
@@ -271,14 +268,14 @@ def exactness(
     json: Json = None,
 ) -> None:
     """Compare predicted with reported cached tokens, over real sockets and under eviction."""
-    console = _console()
+    console = console_for()
     with console.status("starting") as status:
         found = uvloop.run(
             comparing.measure(requests, servers, cache_tokens, concurrency, seed, status.update)
         )
     figures = to_builtins(found)
     console.print(figures_table("exactness", [figures]))
-    _conclude(
+    conclude(
         results(
             "exactness",
             parameters={"seed": seed},
@@ -289,3 +286,8 @@ def exactness(
         json,
         console,
     )
+
+
+app.command()(chaos)
+app.command()(soak)
+app.command()(report)

@@ -1,4 +1,4 @@
-"""What one decision costs, by prompt size and number of endpoints.
+"""What one decision costs, and what it costs to tell the router what became of it.
 
 Every prompt begins with a part that all endpoints hold (a system prompt, the worst case for
 matching), goes on with one of several conversations that a few endpoints hold, and ends with
@@ -38,6 +38,8 @@ class Case(Struct, frozen=True):
     """One prompt size (bytes) and number of endpoints, in one round; CPU microseconds.
 
     ``route`` is `Router.route` with its matching, ``hash`` the prompt's chain, ``total`` both.
+    ``reports`` is what the router makes of `sent`, and of `first_token` and `finished` of an
+    earlier request: no part of a decision, but of a request.
     """
 
     round: int
@@ -49,6 +51,7 @@ class Case(Struct, frozen=True):
     hash_p50_us: float
     total_p50_us: float
     total_p99_us: float
+    reports_p50_us: float
 
 
 def measure(
@@ -64,7 +67,7 @@ def measure(
     CPU time, as wall time on a shared machine shows its other users.
     """
     work = _Work(prompt_bytes, endpoints, policy)
-    route, hashing = [], []
+    route, hashing, reports = [], [], []
     for serial in range(decisions):
         text = work.prompt(serial)
         composed = clock()
@@ -78,6 +81,7 @@ def measure(
         hashing.append((hashed - composed) / 1e3)
         route.append((routed - ready) / 1e3)
         work.carry_on(decision)
+        reports.append((clock() - routed) / 1e3)
     total = [sum(pair) for pair in zip(route, hashing, strict=True)]
     return Case(
         round=number,
@@ -89,6 +93,7 @@ def measure(
         hash_p50_us=median(hashing),
         total_p50_us=median(total),
         total_p99_us=_p99(total),
+        reports_p50_us=median(reports),
     )
 
 
@@ -180,6 +185,7 @@ def medians(cases: list[Case]) -> list[Case]:
             hash_p50_us=median(case.hash_p50_us for case in group),
             total_p50_us=median(case.total_p50_us for case in group),
             total_p99_us=median(case.total_p99_us for case in group),
+            reports_p50_us=median(case.reports_p50_us for case in group),
         )
         for (size, endpoints), group in groups.items()
     ]

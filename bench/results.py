@@ -132,15 +132,16 @@ def print_checks(found: Results, console: Console) -> None:
 
 
 def figures_table(
-    title: str, rows: Sequence[Mapping[str, float]], omit: Sequence[str] = ()
+    title: str, rows: Sequence[Mapping[str, float | str | None]], omit: Sequence[str] = ()
 ) -> Table:
-    """Rows of equal figures, a column each, headed by their names."""
+    """Rows of equal figures, a column each, headed by their names; texts as they are."""
     names = [name for name in rows[0] if name not in omit]
     table = Table(title=title)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
-        table.add_row(*(number(row[name]) for name in names))
+        values = (row[name] for name in names)
+        table.add_row(*(one if isinstance(one, str) else number(one) for one in values))
     return table
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -25,9 +26,9 @@ from gateway.pickerconfig import PickerConfig
 from gateway.pickerconfig import load as load_picker_config
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
-from gateway.settings import ExtProcSettings
+from gateway.settings import ExtProcSettings, ProxySettings
 from gateway.telemetry import Telemetry
-from gateway.tls import TlsError
+from gateway.tls import TlsError, upstream_context
 from gateway.tokenizing.local import TokenizerError
 from gateway.tokenizing.service import TokenizingService
 from gateway.trafficlog import TrafficLog
@@ -158,6 +159,7 @@ class Gateway:
             ),
             clock=_clock,
             on_restart=self._restarted,
+            tls=_trust(settings.proxy),
         )
         self._keeper = FleetKeeper(
             router.fleet,
@@ -340,6 +342,14 @@ class Gateway:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a background task ended by a defect", exc_info=error)
+
+
+def _trust(settings: ProxySettings) -> ssl.SSLContext:
+    """Who vouches for ``https://`` endpoints, towards whoever connects to them."""
+    try:
+        return upstream_context(settings)
+    except TlsError as error:
+        raise StartError(str(error)) from error
 
 
 def _log_nothing(_record: RequestRecord) -> None:

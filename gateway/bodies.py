@@ -69,6 +69,7 @@ class Bodies:
                 tokenizing=shared.tokenizing,
                 objectives=settings.routing.objectives,
                 internal_fields=settings.proxy.internal_fields,
+                max_json_depth=settings.proxy.max_json_depth,
                 created=shared.created,
                 now=shared.now,
             )

@@ -1,16 +1,16 @@
 """What a response tells while it passes: when its first and last token came, how many, its tail."""
 
-from collections import deque
+from typing import Final
 
-_TAIL_PIECES = 8
-_TAIL_BYTES = 4096
+_TAIL_PIECES: Final = 8
+_TAIL_BYTES: Final = 4096
 
 
 class ResponseMeter:
     """Counts a response's body without decoding it.
 
     A streamed response carries about one token an event; ``events`` counts its ``data:``
-    lines. The last pieces are kept (at most 32 KB) since usage stands at the end.
+    lines. The last pieces are kept (8 to 16 of at most 4 KB) since usage stands at the end.
     """
 
     __slots__ = ("_tail", "bytes", "events", "first_at", "last_at")
@@ -20,7 +20,7 @@ class ResponseMeter:
         self.events = 0
         self.first_at: float | None = None
         self.last_at = 0.0
-        self._tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
+        self._tail: list[bytes] = []
 
     def add(self, data: bytes, now: float) -> None:
         """Account for one piece of the body."""
@@ -29,7 +29,10 @@ class ResponseMeter:
         self.last_at = now
         self.bytes += len(data)
         self.events += data.count(b"data:")
-        self._tail.append(data if len(data) <= _TAIL_BYTES else data[-_TAIL_BYTES:])
+        tail = self._tail
+        tail.append(data if len(data) <= _TAIL_BYTES else data[-_TAIL_BYTES:])
+        if len(tail) >= 2 * _TAIL_PIECES:
+            del tail[:_TAIL_PIECES]
 
     @property
     def tail(self) -> bytes:

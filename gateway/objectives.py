@@ -7,15 +7,15 @@ A name that is not configured means nothing special, as there.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.apis.call import ApiError
 from gateway.settings import Objective
 
-_NAMES = (b"x-llm-d-inference-objective", b"x-gateway-inference-objective")
-_TTFT = (b"x-llm-d-slo-ttft-ms", b"x-slo-ttft-ms")
-_ITL = (b"x-llm-d-slo-tpot-ms", b"x-slo-tpot-ms")
-_LONGEST_MS = 86_400_000.0
+_NAMES: Final = (b"x-llm-d-inference-objective", b"x-gateway-inference-objective")
+_TTFT: Final = (b"x-llm-d-slo-ttft-ms", b"x-slo-ttft-ms")
+_ITL: Final = (b"x-llm-d-slo-tpot-ms", b"x-slo-tpot-ms")
+_LONGEST_MS: Final = 86_400_000.0
 
 
 class Targets(NamedTuple):
@@ -25,7 +25,7 @@ class Targets(NamedTuple):
     itl: float | None
 
 
-_NONE = Targets(None, None)
+_NONE: Final = Targets(None, None)
 
 
 def targets_of(fields: Mapping[bytes, bytes], objectives: Mapping[str, Objective]) -> Targets:

@@ -1,6 +1,10 @@
 """Request targets: what of them is matched, and what no honest client sends."""
 
+from functools import lru_cache
+from typing import Final
 from urllib.parse import unquote_to_bytes
+
+_LONGEST_KNOWN: Final = 128  # bytes of a target whose path is remembered
 
 
 class BadTargetError(ValueError):
@@ -14,6 +18,11 @@ def matchable_path(target: bytes) -> str:
     next: dot segments, empty segments, backslashes, fragments, control bytes, or a form other
     than origin-form.
     """
+    # The few paths that are asked for recur; what nobody asks twice is not worth the memory.
+    return _known_path(target) if len(target) <= _LONGEST_KNOWN else _read_path(target)
+
+
+def _read_path(target: bytes) -> str:
     path = target.partition(b"?")[0]
     if not path.startswith(b"/"):
         raise BadTargetError("the request target must be a path that starts with /")
@@ -28,3 +37,6 @@ def matchable_path(target: bytes) -> str:
             "the path has an empty or dot segment, a backslash, a fragment or a control byte"
         )
     return text
+
+
+_known_path: Final = lru_cache(maxsize=512)(_read_path)

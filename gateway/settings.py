@@ -209,6 +209,7 @@ class ProxySettings(Section, frozen=True):
     """Limits and time-outs of the data plane."""
 
     max_body_bytes: Bytes = 67_108_864
+    max_json_depth: Count | None = None
     max_header_bytes: Bytes = 65_536
     max_headers: Count = 100
     max_connections: Count = 20_000

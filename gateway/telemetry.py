@@ -7,29 +7,30 @@ once the fleet is known to serve it.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from gateway.record import RequestRecord
 
-UNKNOWN_MODEL = "unknown"
+UNKNOWN_MODEL: Final = "unknown"
 """The label of every model that the fleet does not serve."""
-OTHER_MODEL = "other"
+OTHER_MODEL: Final = "other"
 """The label of the models beyond the first `MAX_MODELS`."""
-MAX_MODELS = 500
+MAX_MODELS: Final = 500
 """Models counted apart: adapters may come and go for as long as the gateway runs."""
 
-_REQUEST_BOUNDS = (
+_REQUEST_BOUNDS: tuple[float, ...] = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 600.0),
 )
-_FIRST_TOKEN_BOUNDS = (
+_FIRST_TOKEN_BOUNDS: tuple[float, ...] = (
     *(0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0),
 )
-_INTER_TOKEN_BOUNDS = (
+_INTER_TOKEN_BOUNDS: tuple[float, ...] = (
     *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
     *(0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5),
 )
-_DECISION_BOUNDS = (
+_DECISION_BOUNDS: tuple[float, ...] = (
     *(0.00001, 0.000025, 0.00005, 0.0001, 0.0002, 0.0005),
     *(0.001, 0.0025, 0.005, 0.01, 0.05),
 )

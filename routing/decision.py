@@ -9,9 +9,10 @@ Reports come from sockets, in any order and sometimes twice. `TRANSITIONS` is th
 that says which of them count: any other report is late, and ignored.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+from typing import Final
 
 from routing.endpoint import EndpointState
 from routing.policies.policy import Choice
@@ -32,9 +33,9 @@ class Phase(Enum):
     ABANDONED = "abandoned"  # the client went away
 
 
-_ENDS = frozenset({Phase.DONE, Phase.FAILED, Phase.ABANDONED})
+_ENDS: Final = frozenset({Phase.DONE, Phase.FAILED, Phase.ABANDONED})
 
-TRANSITIONS = MappingProxyType(
+TRANSITIONS: Final = MappingProxyType(
     {
         Phase.ROUTED: _ENDS | {Phase.SENT, Phase.DECODING},
         Phase.SENT: _ENDS | {Phase.DECODING},
@@ -57,48 +58,82 @@ class FailedAttempt:
     refused: bool
 
 
-@dataclass(eq=False, slots=True)
 class Decision:
     """Where a request goes, why, and what became of it. Times are the caller's ``now``.
 
     Token counts that an engine reported are None until and unless it reports them.
     """
 
-    request: Request
-    policy: str
-    at: float
-    choices: list[Choice]
-    prompt_tokens: float
-    """Tokens of all prompts together, as expected when deciding."""
-    output_tokens: int
-    """Tokens expected to be produced."""
-    attempt: int = 0
-    """Index of the current choice."""
-    phase: Phase = Phase.ROUTED
-    own_tokens: int = 0
-    """Its own uncached tokens, as expected when it was reserved."""
-    prefill_tokens: float = 0.0
-    """Uncached tokens ahead of the current attempt and its own, when it was reserved."""
-    prefill_context: float = 0.0
-    """The tokens that stand before each of these, summed up."""
-    sent_at: float | None = None
-    first_token_at: float | None = None
-    finished_at: float | None = None
-    decoding_with: int = 0
-    """Sequences decoding on the endpoint when the first token came, this one included."""
-    context_with: int = 0
-    """Tokens of all contexts on the endpoint then."""
-    prefilled_before: float = 0.0
-    """Prompt tokens that the endpoint had computed by then, ever."""
-    views: list[ViewTokens] | None = None
-    """For each of ``choices``, what each view said; None: only the approximate one had a say."""
-    reported_prompt_tokens: int | None = None
-    reported_cached_tokens: int | None = None
-    reported_completion_tokens: int | None = None
-    attempts: list[FailedAttempt] = field(default_factory=list)
-    """What failed so far."""
-    retry_denied: str | None = None
-    """Why the last failure was not retried although another endpoint was there."""
+    __slots__ = (
+        "at",
+        "attempt",
+        "attempts",
+        "choices",
+        "context_with",
+        "decoding_with",
+        "finished_at",
+        "first_token_at",
+        "output_tokens",
+        "own_tokens",
+        "phase",
+        "policy",
+        "prefill_context",
+        "prefill_tokens",
+        "prefilled_before",
+        "prompt_tokens",
+        "reported_cached_tokens",
+        "reported_completion_tokens",
+        "reported_prompt_tokens",
+        "request",
+        "retry_denied",
+        "sent_at",
+        "views",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        policy: str,
+        at: float,
+        choices: list[Choice],
+        prompt_tokens: float,
+        output_tokens: int,
+    ) -> None:
+        self.request = request
+        self.policy = policy
+        self.at = at
+        self.choices = choices
+        self.prompt_tokens = prompt_tokens
+        """Tokens of all prompts together, as expected when deciding."""
+        self.output_tokens = output_tokens
+        """Tokens expected to be produced."""
+        self.attempt = 0
+        """Index of the current choice."""
+        self.phase = Phase.ROUTED
+        self.own_tokens = 0
+        """Its own uncached tokens, as expected when it was reserved."""
+        self.prefill_tokens = 0.0
+        """Uncached tokens ahead of the current attempt and its own, when it was reserved."""
+        self.prefill_context = 0.0
+        """The tokens that stand before each of these, summed up."""
+        self.sent_at: float | None = None
+        self.first_token_at: float | None = None
+        self.finished_at: float | None = None
+        self.decoding_with = 0
+        """Sequences decoding on the endpoint when the first token came, this one included."""
+        self.context_with = 0
+        """Tokens of all contexts on the endpoint then."""
+        self.prefilled_before = 0.0
+        """Prompt tokens that the endpoint had computed by then, ever."""
+        self.views: list[ViewTokens] | None = None
+        """What each view said, by rank; None: only the approximate one had a say."""
+        self.reported_prompt_tokens: int | None = None
+        self.reported_cached_tokens: int | None = None
+        self.reported_completion_tokens: int | None = None
+        self.attempts: list[FailedAttempt] = []
+        """What failed so far."""
+        self.retry_denied: str | None = None
+        """Why the last failure was not retried although another endpoint was there."""
 
     @property
     def choice(self) -> Choice:

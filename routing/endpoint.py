@@ -9,16 +9,18 @@ Three kinds of knowledge, kept apart because they fail in different ways:
 - the *breaker*: whether what it sent there lately ended well.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from routing.breaker import Breaker, BreakerSettings
 from routing.latency import Timing
 from routing.ledger import Ledger
+from routing.marks import Mark
 from routing.trust import Trust
 
-SCRAPE_FRESH_SECONDS = 5.0
+SCRAPE_FRESH_SECONDS: Final = 5.0
 """A scrape older than this says nothing about the queue of now."""
 
 
@@ -110,6 +112,8 @@ class EndpointState:
     load: Load | None = None
     foreign_waiting: float = 0.0  # of `load`: requests waiting there that this gateway didn't send
     foreign_running: float = 0.0
+    crowding: float = 0.0
+    """Of `load`: the chance that room taken there is missed, 0..1; 0 when it tells no KV usage."""
     ledger: Ledger = field(default_factory=Ledger)
     timing: Timing = field(default_factory=Timing)
     trust: Trust = field(default_factory=Trust)
@@ -123,9 +127,9 @@ class EndpointState:
     def __post_init__(self) -> None:
         self.name = self.endpoint.name
 
-    def watch(self, on_change: Callable[[], object] | None) -> None:
-        """Have ``on_change`` called whenever the ledger or the time models change."""
-        self.ledger.on_change = self.timing.on_change = on_change
+    def watch(self, mark: Mark | None) -> None:
+        """Have ``mark`` set whenever the ledger or the time models change."""
+        self.ledger.mark = self.timing.mark = mark
 
     @property
     def available(self) -> bool:
@@ -143,3 +147,11 @@ class EndpointState:
         if self.endpoint.cache_tokens is not None:
             return self.endpoint.cache_tokens
         return self.load.cache_tokens if self.load else None
+
+    @property
+    def room_tokens(self) -> float | None:
+        """Tokens of KV cache that no live request held at the last scrape; None: not reported."""
+        load, size = self.load, self.cache_tokens
+        if load is None or load.kv_usage is None or size is None:
+            return None
+        return (1.0 - load.kv_usage) * size

@@ -101,6 +101,7 @@ class Fleet:
         if state is None:
             return
         state.load = load
+        state.crowding = crowding(load)
         waiting, running = load.waiting or 0.0, load.running or 0.0
         foreign = max(waiting + running - state.ledger.most_requests(), 0.0)
         state.foreign_waiting = min(waiting, foreign)
@@ -282,6 +283,18 @@ class Fleet:
             state.health, state.health_since = health, now
             self._available = None
         state.health_reason = reason
+
+
+def crowding(load: Load) -> float:
+    """The chance that KV memory taken now will be missed: the cube of the share in use.
+
+    Requests come and go, so memory runs out now and then before it is full on average, and
+    hardly ever when a third is in use. The exponent is from a sweep over 2 to 8 on prompts that
+    share prefixes: below 3 nearly empty engines already count, above 4 two that are nearly full
+    differ by so much that requests flee from one to the other.
+    """
+    usage = min(max(load.kv_usage or 0.0, 0.0), 1.0)
+    return usage * usage * usage
 
 
 def _half_open_at(state: EndpointState) -> float:

@@ -12,23 +12,25 @@ What one endpoint has not shown yet, its like have: endpoints of one pool (same 
 share a model, and each has one factor of its own, believed to be 1 until it shows otherwise.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable
 from math import exp, log, sqrt
+from typing import Final
 
-_CLAMP = 1.0
-_FORGET = 0.97  # about the last 33 observations count
-_UNSURE = 4.0  # variance of a parameter's logarithm before the first observation
-_SURE = 1e-4
-_LEAST, _MOST = 0.01, 1000.0  # priors within which a parameter stays
-_SETTLED_GAIN = 0.1
-_PRIOR = 4.0  # observations that being like the pool is worth
-_FACTOR_GAIN = 0.05
-_DRAW = 0.05
-_TOLD_ALL = 64  # observations up to which all members are told, each time their number doubles
-_TOLD_IN_TURN = 4
-_LENGTH_GAIN = 0.01
-_MOST_APART = 2.5  # an endpoint is at most 12 times as fast or slow as its pool
+from routing.marks import Mark
+
+_CLAMP: Final = 1.0
+_FORGET: Final = 0.97  # about the last 33 observations count
+_UNSURE: Final = 4.0  # variance of a parameter's logarithm before the first observation
+_SURE: Final = 1e-4
+_LEAST: Final = 0.01  # of its prior: a parameter stays within these
+_MOST: Final = 1000.0
+_SETTLED_GAIN: Final = 0.1
+_PRIOR: Final = 4.0  # observations that being like the pool is worth
+_FACTOR_GAIN: Final = 0.05
+_DRAW: Final = 0.05
+_TOLD_ALL: Final = 64  # observations up to which all members are told at times
+_TOLD_IN_TURN: Final = 4
+_LENGTH_GAIN: Final = 0.01
+_MOST_APART: Final = 2.5  # an endpoint is at most 12 times as fast or slow as its pool
 
 
 def _clamped_log_error(observed: float, predicted: float) -> float:
@@ -126,11 +128,13 @@ class ScaledTime:
     drawn back to that a little with each new one.
     """
 
-    __slots__ = ("_log_factor", "_pool", "fixed", "seen", "slope", "tilt")
+    __slots__ = ("_log_factor", "_pool", "factor", "fixed", "seen", "slope", "tilt")
 
     def __init__(self, pool: LinearTime) -> None:
         self._pool = pool
         self._log_factor = 0.0
+        self.factor = 1.0
+        """How much longer everything takes than in its pool."""
         self.seen = 0
         """Own observations so far."""
         self.fixed = pool.fixed
@@ -139,11 +143,6 @@ class ScaledTime:
         """Seconds for each unit of the amount."""
         self.tilt = pool.tilt
         """Seconds for each unit of the other amount."""
-
-    @property
-    def factor(self) -> float:
-        """How much longer everything takes than in its pool."""
-        return exp(self._log_factor)
 
     def seconds(self, amount: float, other: float = 0.0) -> float:
         """The predicted time."""
@@ -161,6 +160,7 @@ class ScaledTime:
         gain = max(_FACTOR_GAIN, 1.0 / (_PRIOR + self.seen))
         self._log_factor += gain * (error - _DRAW * self._log_factor)
         self._log_factor = min(max(self._log_factor, -_MOST_APART), _MOST_APART)
+        self.factor = exp(self._log_factor)
         self.follow()
 
     def follow(self) -> None:
@@ -180,21 +180,28 @@ class PoolTiming:
     lower tier, 25 GB/s at 320 KB a token.
     """
 
-    __slots__ = ("_members", "decode", "fetch", "prefill")
+    __slots__ = ("_members", "_turn", "decode", "fetch", "prefill")
 
     def __init__(self) -> None:
         self.prefill = LinearTime(fixed=0.020, slope=1.0 / 8_000.0, tilt=1e-9)
         self.decode = LinearTime(fixed=0.015, slope=0.0001, tilt=10e-9)
         self.fetch = 13e-6
-        self._members: OrderedDict[Timing, None] = OrderedDict()  # told longest ago first
+        self._members: list[Timing] = []
+        self._turn = 0  # the index of the member told longest ago; then in their order, round
 
     def join(self, timing: "Timing") -> None:
-        """Follow what the pool learns."""
-        self._members[timing] = None
+        """Follow what the pool learns: as the one told last."""
+        self._members.insert(self._turn, timing)
+        self._turn += 1
+        self._wrap()
 
     def leave(self, timing: "Timing") -> None:
-        """The endpoint is gone."""
-        self._members.pop(timing, None)
+        """The endpoint is gone. O(members)."""
+        if timing in self._members:
+            place = self._members.index(timing)
+            del self._members[place]
+            self._turn -= place < self._turn
+            self._wrap()
 
     def learned(self) -> None:
         """Tell the members: a few in turn, so that an observation costs the same in any pool.
@@ -208,9 +215,13 @@ class PoolTiming:
                 timing.follow()
             return
         for _ in range(min(_TOLD_IN_TURN, len(self._members))):
-            timing = next(iter(self._members))
-            self._members.move_to_end(timing)
-            timing.follow()
+            self._members[self._turn].follow()
+            self._turn += 1
+            self._wrap()
+
+    def _wrap(self) -> None:
+        if self._turn >= len(self._members):
+            self._turn = 0
 
 
 class Timing:
@@ -221,11 +232,11 @@ class Timing:
       before each of them, summed up: attention makes the later tokens of a prompt dearer;
     - next token: ``a + b x sequences decoding together + c x KV tokens they read``.
 
-    ``on_change`` is called after each observation. ``pool`` is what its like have learned; a
-    timing without one starts a pool of its own.
+    ``mark`` is set after each observation. ``pool`` is what its like have learned; a timing
+    without one starts a pool of its own.
     """
 
-    __slots__ = ("_pool", "decode", "on_change", "prefill")
+    __slots__ = ("_pool", "decode", "mark", "prefill")
 
     def __init__(self, pool: PoolTiming | None = None) -> None:
         self._pool = PoolTiming() if pool is None else pool
@@ -233,7 +244,7 @@ class Timing:
         """Over uncached tokens, and the contexts they stand in."""
         self.decode = ScaledTime(self._pool.decode)
         """Over sequences decoding together, and their KV tokens."""
-        self.on_change: Callable[[], object] | None = None
+        self.mark: Mark | None = None
         self._pool.join(self)
 
     @property
@@ -268,16 +279,16 @@ class Timing:
         """The pool has learned something."""
         self.prefill.follow()
         self.decode.follow()
-        if self.on_change is not None:
-            self.on_change()
+        if self.mark is not None:
+            self.mark.set()
 
     def leave_pool(self) -> None:
         """The endpoint is gone: the pool need not tell it any more."""
         self._pool.leave(self)
 
     def _changed(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
+        if self.mark is not None:
+            self.mark.set()
         self._pool.learned()
 
 

@@ -7,22 +7,43 @@ which its first token was predicted. Counts are whole tokens, so that sums stay 
 many requests pass.
 """
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable
 from math import inf
 
+from routing.marks import Mark
 
-@dataclass(slots=True)
-class _Reservation:
-    prefill_tokens: int
-    output_tokens: int
-    prompt_tokens: int
-    prefill_context: int
-    prefilled_at: float  # from when on it counts as decoding, even if nothing was seen
-    produced: int = 0
+
+class Reservation:
+    """What one request is expected to take, in tokens."""
+
+    __slots__ = (
+        "output_tokens",
+        "prefill_context",
+        "prefill_tokens",
+        "prefilled_at",
+        "produced",
+        "prompt_tokens",
+    )
+
+    def __init__(
+        self,
+        prefill_tokens: int,
+        output_tokens: int,
+        prompt_tokens: int,
+        prefill_context: int,
+        prefilled_at: float,
+    ) -> None:
+        self.prefill_tokens = prefill_tokens
+        self.output_tokens = output_tokens
+        self.prompt_tokens = prompt_tokens
+        self.prefill_context = prefill_context
+        self.prefilled_at = prefilled_at
+        """From when on it counts as decoding, even if nothing was seen; or inf."""
+        self.produced = 0
 
     @property
     def remaining(self) -> int:
+        """Tokens still to be produced."""
         return max(self.output_tokens - self.produced, 0)
 
 
@@ -30,19 +51,19 @@ class Ledger:
     """Reservations of one endpoint. Every method is O(1) and idempotent.
 
     A key is whatever identifies an attempt; reports about unknown keys are ignored, since
-    they come late by nature. ``on_change`` is called after whatever changes a count.
+    they come late by nature. ``mark`` is set after whatever changes a count.
     """
 
     __slots__ = (
         "_decoding",
         "_earlier_peak",
-        "_oldest",
         "_peak",
         "_prefilling",
         "context_tokens",
         "decoding",
+        "mark",
+        "oldest",
         "oldest_since",
-        "on_change",
         "output_tokens",
         "prefill_context",
         "prefill_tokens",
@@ -63,12 +84,13 @@ class Ledger:
         self.context_tokens: int = 0
         """Prompt and produced tokens of all requests: what they fill the KV cache with, shared
         prefixes counted once for each request."""
-        self._prefilling: dict[Hashable, _Reservation] = {}  # oldest first
-        self._decoding: dict[Hashable, _Reservation] = {}
-        self._oldest: _Reservation | None = None  # the oldest prefill
+        self._prefilling: dict[Hashable, Reservation] = {}  # oldest first
+        self._decoding: dict[Hashable, Reservation] = {}
+        self.oldest: Reservation | None = None
+        """The oldest prefill."""
         self.oldest_since = 0.0
         """Since when the oldest prefill has the engine for itself."""
-        self.on_change: Callable[[], object] | None = None
+        self.mark: Mark | None = None
         self._peak = 0
         self._earlier_peak = 0
 
@@ -84,17 +106,7 @@ class Ledger:
     @property
     def oldest_tokens(self) -> int:
         """Tokens of the oldest prefill; 0 without one."""
-        return 0 if self._oldest is None else self._oldest.prefill_tokens
-
-    @property
-    def oldest_context(self) -> int:
-        """``prefill_context`` of the oldest prefill; 0 without one."""
-        return 0 if self._oldest is None else self._oldest.prefill_context
-
-    @property
-    def unseen_until(self) -> float:
-        """From when on the oldest prefill counts as done, even if nothing was seen; or inf."""
-        return inf if self._oldest is None else self._oldest.prefilled_at
+        return 0 if self.oldest is None else self.oldest.prefill_tokens
 
     def reserve(
         self,
@@ -120,11 +132,11 @@ class Ledger:
                 f"a reservation can't be negative: {prefill_tokens} prefill tokens, "
                 f"{output_tokens} output tokens, {prompt_tokens} prompt tokens"
             )
-        reservation = _Reservation(
+        reservation = Reservation(
             prefill_tokens, output_tokens, prompt_tokens, prefill_context, prefilled_at
         )
-        if self._oldest is None:
-            self._oldest, self.oldest_since = reservation, now
+        if self.oldest is None:
+            self.oldest, self.oldest_since = reservation, now
         self._prefilling[key] = reservation
         self.requests += 1
         self._peak = max(self._peak, self.requests)
@@ -132,8 +144,8 @@ class Ledger:
         self.prefill_context += prefill_context
         self.output_tokens += output_tokens
         self.context_tokens += prompt_tokens
-        if self.on_change is not None:
-            self.on_change()
+        if self.mark is not None:
+            self.mark.set()
 
     def prefilled(self, key: Hashable, now: float) -> None:
         """The request's first token was seen: its prefill is over, it decodes."""
@@ -141,8 +153,8 @@ class Ledger:
         if reservation is not None:
             self._decoding[key] = reservation
             self.decoding += 1
-            if self.on_change is not None:
-                self.on_change()
+            if self.mark is not None:
+                self.mark.set()
 
     def progressed(self, key: Hashable, tokens: int) -> None:
         """The request has produced ``tokens`` tokens so far; fewer than before is ignored."""
@@ -165,12 +177,12 @@ class Ledger:
         self.requests -= 1
         self.output_tokens -= reservation.remaining
         self.context_tokens -= reservation.prompt_tokens + reservation.produced
-        if self.on_change is not None:
-            self.on_change()
+        if self.mark is not None:
+            self.mark.set()
 
     def advance(self, now: float) -> None:
         """Unseen prefills at the head of the queue whose predicted time is over decode now."""
-        while (oldest := self._oldest) is not None and oldest.prefilled_at <= now:
+        while (oldest := self.oldest) is not None and oldest.prefilled_at <= now:
             self.prefilled(next(iter(self._prefilling)), oldest.prefilled_at)
 
     def queued_prefill(self, now: float, slope: float, tilt: float = 0.0) -> tuple[float, float]:
@@ -180,26 +192,30 @@ class Ledger:
         time it had the engine for itself is of its own time: ``slope`` seconds a token and
         ``tilt`` for each token before it. The ledger is brought up to ``now`` first (`advance`).
         """
-        self.advance(now)
-        oldest = self._oldest
+        oldest = self.oldest
+        if oldest is not None and oldest.prefilled_at <= now:
+            self.advance(now)
+            oldest = self.oldest
         if oldest is None:
             return 0.0, 0.0
         tokens, context = oldest.prefill_tokens, oldest.prefill_context
         took, takes = now - self.oldest_since, tokens * slope + context * tilt
-        share = 1.0 if takes <= 0.0 or took >= takes else max(took / takes, 0.0)
+        share = 1.0
+        if took < takes:
+            share = took / takes if took > 0.0 else 0.0
         return self.prefill_tokens - share * tokens, self.prefill_context - share * context
 
     def queued_prefill_tokens(self, now: float, rate: float) -> float:
         """The tokens of `queued_prefill` at ``rate`` tokens a second, wherever they stand."""
         return self.queued_prefill(now, 1.0 / rate)[0]
 
-    def _end_prefill(self, key: Hashable, now: float) -> _Reservation | None:
+    def _end_prefill(self, key: Hashable, now: float) -> Reservation | None:
         reservation = self._prefilling.pop(key, None)
         if reservation is None:
             return None
         self.prefill_tokens -= reservation.prefill_tokens
         self.prefill_context -= reservation.prefill_context
-        if reservation is self._oldest:
-            self._oldest = next(iter(self._prefilling.values()), None)
+        if reservation is self.oldest:
+            self.oldest = next(iter(self._prefilling.values()), None)
             self.oldest_since = max(now, self.oldest_since)
         return reservation

@@ -17,14 +17,14 @@ seconds: the overhead plus the learned time of `Ledger.queued_prefill`.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routing.endpoint import EndpointState
+from routing.marks import Mark
 
 Column: TypeAlias = NDArray[np.float64]
 """One number an endpoint, by row of the table or by place in a group."""
@@ -33,7 +33,10 @@ Rows: TypeAlias = NDArray[np.intp]
 """Rows of the table, or places in a group."""
 
 _FIRST_ROWS = 64
-_COLUMNS = 16
+WEIGHED: Final = 14
+"""Columns at the front of the table: what `LoadTable.weighed` sums up."""
+_LOADS: Final = 20  # these and what else changes with every request; behind them, with every scrape
+_COLUMNS: Final = 23
 
 
 class LoadTable:
@@ -63,8 +66,14 @@ class LoadTable:
     """Seconds of a token with one sequence more, and what that one adds to all of ours together."""
     step_context: Column
     """Seconds that each token of a newcomer's prompt adds to a token of its own and of ours."""
-    trust: Column
-    """What a prediction of cached tokens is multiplied by."""
+    crowded_slope: Column
+    """``slope`` times the chance that KV memory taken there is missed."""
+    crowded_trusted_slope: Column
+    """That times what a prediction of cached tokens is to be multiplied by."""
+    trusted_slope: Column
+    """``slope`` times what a prediction of cached tokens is to be multiplied by."""
+    trusted_tilt: Column
+    """``tilt`` times the square of that."""
     requests: Column
     """Requests in flight: ours, and what the last scrape saw beyond ours."""
     foreign_waiting: Column
@@ -79,8 +88,10 @@ class LoadTable:
     def __init__(self) -> None:
         self._states: list[EndpointState | None] = []
         self._free: list[int] = []
-        self._changed: set[EndpointState] = set()
+        self._marks: list[Mark] = []  # by row
+        self._marked: list[int] = []  # rows to be written anew
         self._foreign: set[int] = set()  # rows with requests of others
+        self._read = False
         self._soonest = inf  # no ledger changes by the mere passing of time before this
         self._cells = np.zeros((_COLUMNS, 0))
         self._grow(_FIRST_ROWS)
@@ -95,23 +106,33 @@ class LoadTable:
         else:
             state.row = len(self._states)
             self._states.append(state)
+            self._marks.append(Mark(state.row, self._marked))
             if len(self._states) > len(self.slope):
                 self._grow(2 * len(self.slope))
-        state.watch(partial(self._changed.add, state))
-        self._changed.add(state)
+        state.watch(self._marks[state.row])
+        self.touch(state)
 
     def remove(self, state: EndpointState) -> None:
         """Free the endpoint's row and follow it no longer."""
         state.watch(None)
-        self._changed.discard(state)
         self._foreign.discard(state.row)
         self._states[state.row] = None
         self.unseen_until[state.row] = inf
         self._free.append(state.row)
 
     def touch(self, state: EndpointState) -> None:
-        """Something else about the endpoint changed that the table shows."""
-        self._changed.add(state)
+        """Its last scrape or the trust in it changed."""
+        row, waiting, running = state.row, state.foreign_waiting, state.foreign_running
+        if self._states[row] is not state:  # it left, and its row may be another one's
+            return
+        self.foreign_waiting[row] = waiting
+        self.foreign_running[row] = running
+        self.scraped_at[row] = -inf if state.load is None else state.load.at
+        if waiting or running:
+            self._foreign.add(row)
+        else:
+            self._foreign.discard(row)
+        self._marks[row].set()
 
     # -- what it tells ---------------------------------------------------------------------
 
@@ -126,78 +147,117 @@ class LoadTable:
         np.maximum(wait, self.behind, out=wait)
         return wait
 
+    def weighed(self, weights: Column) -> Column:
+        """A weighted sum of columns, in one sweep.
+
+        Of step_seconds, step_context, slope, tilt, decoding_slope and decoding_tilt, of slope and
+        decoding_slope times the chance that memory is missed, and then of the latter six as far
+        as they are saved by cached tokens: slopes times trust, tilts times its square.
+        """
+        sums: Column = np.dot(weights, self._weighed)
+        return sums
+
     # -- keeping it true -------------------------------------------------------------------
 
     def refresh(self, now: float) -> None:
         """Bring every row up to ``now``. O(what changed since the last time)."""
+        self._read = True
         due = now >= self._soonest
         if due:
             for row in np.flatnonzero(self.unseen_until <= now).tolist():
                 state = self._states[row]
                 assert state is not None
                 state.ledger.advance(now)
-        if self._changed:
-            for state in self._changed:
-                self._write(state)
-            self._changed.clear()
+        self._write_marked()
         if due:
             self._soonest = float(self.unseen_until.min())
 
+    def settle(self) -> None:
+        """Write the rows that changed, if the table is read at all.
+
+        Not needed, but good to do after a change: now what it takes is in the processor's caches,
+        and the next decision has less to do.
+        """
+        if self._read:
+            self._write_marked()
+
+    def _write_marked(self) -> None:
+        for row in self._marked:
+            self._marks[row].stale = False
+            state = self._states[row]
+            if state is not None:
+                self._write(state)
+        self._marked.clear()
+
     def _write(self, state: EndpointState) -> None:
-        ledger, prefill = state.ledger, state.timing.prefill
-        slope, fixed, decode = prefill.slope, prefill.fixed, state.timing.decode
-        step, step_tilt, tilt = decode.slope, decode.tilt, prefill.tilt
-        tokens, decoding = ledger.prefill_tokens, ledger.decoding
-        waiting, running = state.foreign_waiting, state.foreign_running
-        if waiting or running:
-            self._foreign.add(state.row)
-        else:
-            self._foreign.discard(state.row)
-        whole = tokens * slope + ledger.prefill_context * tilt
-        unseen_until = ledger.unseen_until
-        self._soonest = min(self._soonest, unseen_until)
-        self._cells[:, state.row] = (
-            ledger.oldest_since + whole + fixed,
-            whole - (ledger.oldest_tokens * slope + ledger.oldest_context * tilt) + fixed,
-            slope,
-            tilt,
-            step,
-            decoding * slope,
-            decoding * tilt,
-            step_tilt,
+        row, ledger, timing = state.row, state.ledger, state.timing
+        prefill, decode, trust = timing.prefill, timing.decode, state.trust.share
+        slope, tilt, fixed = prefill.slope, prefill.tilt, prefill.fixed
+        step, step_tilt, decoding = decode.slope, decode.tilt, ledger.decoding
+        whole, behind, unseen_until = fixed, fixed, inf
+        oldest = ledger.oldest
+        if oldest is not None:
+            whole += ledger.prefill_tokens * slope + ledger.prefill_context * tilt
+            behind = whole - (oldest.prefill_tokens * slope + oldest.prefill_context * tilt)
+            unseen_until = oldest.prefilled_at
+            self._soonest = min(self._soonest, unseen_until)
+        sure, surer = trust * slope, trust * trust * tilt
+        crowded, crowded_sure = state.crowding * slope, state.crowding * sure
+        self._loads[:, row] = (
             decode.fixed + (1 + 2 * decoding) * step + step_tilt * ledger.context_tokens,
             (1 + decoding) * step_tilt,
-            state.trust.share,
-            ledger.requests + waiting + running,
-            waiting,
-            running,
-            -inf if state.load is None else state.load.at,
+            slope,
+            tilt,
+            decoding * slope,
+            decoding * tilt,
+            crowded,
+            decoding * crowded,
+            sure,
+            surer,
+            decoding * sure,
+            decoding * surer,
+            crowded_sure,
+            decoding * crowded_sure,
+            ledger.oldest_since + whole,
+            behind,
+            step,
+            step_tilt,
+            ledger.requests + state.foreign_waiting + state.foreign_running,
             unseen_until,
         )
 
     def _grow(self, rows: int) -> None:
         cells = np.zeros((_COLUMNS, rows))
-        cells[-1] = inf
+        cells[_LOADS - 1] = inf  # unseen_until
         cells[:, : self._cells.shape[1]] = self._cells
         self._cells = cells
+        self._weighed = cells[:WEIGHED]
         (
-            self.free_at,
-            self.behind,
-            self.slope,
-            self.tilt,
-            self.step_slope,
-            self.decoding_slope,
-            self.decoding_tilt,
-            self.step_tilt,
             self.step_seconds,
             self.step_context,
-            self.trust,
+            self.slope,
+            self.tilt,
+            self.decoding_slope,
+            self.decoding_tilt,
+            self.crowded_slope,
+            _,
+            self.trusted_slope,
+            self.trusted_tilt,
+            _,
+            _,
+            self.crowded_trusted_slope,
+            _,
+            self.free_at,
+            self.behind,
+            self.step_slope,
+            self.step_tilt,
             self.requests,
+            self.unseen_until,
             self.foreign_waiting,
             self.foreign_running,
             self.scraped_at,
-            self.unseen_until,
         ) = cells  # views
+        self._loads = cells[:_LOADS]
 
 
 class Group:

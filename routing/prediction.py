@@ -7,16 +7,16 @@ an earlier time. Everything here is O(1) in time and memory for each request.
 
 from bisect import bisect_left
 from math import log
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from routing.decision import Decision, Phase
 from routing.policies.policy import Choice
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _TOKENS = (0.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0)
-_MATTERS_SECONDS = 0.1  # nobody notices a smaller error, by whatever factor
-_LEAST_SECONDS = 1e-6  # a coarse clock may see no time pass
-_MOST_RELATIVE = 10.0  # an error of more than tenfold counts as tenfold
+_MATTERS_SECONDS: Final = 0.1  # nobody notices a smaller error, by whatever factor
+_LEAST_SECONDS: Final = 1e-6  # a coarse clock may see no time pass
+_MOST_RELATIVE: Final = 10.0  # an error of more than tenfold counts as tenfold
 
 
 class Histogram:

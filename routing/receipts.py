@@ -14,8 +14,7 @@ restart, keeps the same ones.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final
 
 import xxhash
 
@@ -30,54 +29,66 @@ from routing.prediction import (
     surprise,
 )
 
-SURPRISE = 1.0
+SURPRISE: Final = 1.0
 """``ln(observed / predicted)`` from which a time to first token is a surprise: a factor of 2.7."""
 
 MOST_IN_FLIGHT = 65_536
 """Requests in flight that are kept track of; a body that never says when one is over leaks none."""
 
-_HASHES = 1 << 32
-_Seen: TypeAlias = tuple[int, float, float, float, float]
+_HASHES: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
 class Standing:
     """How a candidate stood when the request was routed, before the request's own load."""
 
-    requests: int
-    """Of this gateway, in flight there."""
-    decoding: float
-    """Sequences decoding there, those included that a fresh scrape saw of others."""
-    queued_tokens: float
-    """Uncached prompt tokens of this gateway still to be computed there."""
-    predicted_itl: float
-    """Seconds between two tokens with this request's sequence among them."""
-    trust: float
-    """In what is believed to be in its cache, 0 to 1."""
+    __slots__ = ("decoding", "predicted_itl", "queued_tokens", "requests", "trust")
+
+    def __init__(self, state: EndpointState, prompt_tokens: float, now: float) -> None:
+        ledger, timing, load = state.ledger, state.timing, state.load
+        queued = 0.0
+        if ledger.prefill_tokens:
+            queued = ledger.queued_prefill_tokens(now, timing.prefill_rate)
+        decoding = float(ledger.decoding)
+        if state.foreign_running and load is not None and load.age(now) <= SCRAPE_FRESH_SECONDS:
+            decoding += state.foreign_running
+        context = ledger.context_tokens + prompt_tokens
+        self.requests = ledger.requests
+        """Of this gateway, in flight there."""
+        self.decoding = decoding
+        """Sequences decoding there, those included that a fresh scrape saw of others."""
+        self.queued_tokens = queued
+        """Uncached prompt tokens of this gateway still to be computed there."""
+        self.predicted_itl = timing.inter_token_seconds(decoding + 1.0, context)
+        """Seconds between two tokens with this request's sequence among them."""
+        self.trust = state.trust.share
+        """In what is believed to be in its cache, 0 to 1."""
 
 
-@dataclass(eq=False, slots=True)
 class Receipt:
     """A decision and what its candidates were like when it was made."""
 
-    decision: Decision
-    seen: list[_Seen]
-    over: bool = False
-    """The request ended."""
-    surprise: float = 0.0
-    """``ln(observed / predicted)`` of its time to first token, see `routing.prediction.surprise`;
-    0 as long as it is in flight."""
+    __slots__ = ("decision", "over", "standings", "surprise")
+
+    def __init__(
+        self, decision: Decision, standings: list[Standing], *, over: bool = False
+    ) -> None:
+        self.decision = decision
+        self.standings = standings
+        """Of the candidates, by rank, as far as they were taken down."""
+        self.over = over
+        """The request ended."""
+        self.surprise = 0.0
+        """``ln(observed / predicted)`` of its time to first token, see
+        `routing.prediction.surprise`; 0 as long as it is in flight."""
 
     def standing(self, rank: int) -> Standing | None:
         """Of the candidate of that rank; None when it was not taken down."""
-        if rank >= len(self.seen):
-            return None
-        return Standing(*self.seen[rank])
+        return self.standings[rank] if rank < len(self.standings) else None
 
     @property
     def predicted_itl(self) -> float | None:
         """Seconds between tokens as expected of the first choice."""
-        return self.seen[0][3] if self.seen else None
+        return self.standings[0].predicted_itl if self.standings else None
 
 
 class Receipts:
@@ -115,10 +126,10 @@ class Receipts:
     def routed(self, decision: Decision, now: float) -> None:
         """A request was routed; to be told before its load is reserved."""
         tokens = decision.prompt_tokens
-        seen = [_look(choice.endpoint, tokens, now) for choice in decision.choices]
+        standings = [Standing(choice.endpoint, tokens, now) for choice in decision.choices]
         if len(self._in_flight) >= MOST_IN_FLIGHT:
             del self._in_flight[next(iter(self._in_flight))]
-        self._in_flight[decision] = Receipt(decision, seen)
+        self._in_flight[decision] = Receipt(decision, standings)
 
     def observe(self, decision: Decision) -> None:
         """The request is over, whatever its end. Ignored when it is not in flight."""
@@ -195,28 +206,14 @@ class Receipts:
                 here.regret.add(regret)
                 everywhere.regret.add(regret)
         itl = observed_itl(decision)
-        if itl is not None and receipt.seen:
-            error = relative_error(receipt.seen[0][3], itl)
+        if itl is not None and receipt.standings:
+            error = relative_error(receipt.standings[0].predicted_itl, itl)
             here.itl_error.add(error)
             everywhere.itl_error.add(error)
         if decision.reported_cached_tokens is not None:
             surplus = choice.cached_tokens - decision.reported_cached_tokens
             here.cached_tokens.add(surplus)
             everywhere.cached_tokens.add(surplus)
-
-
-def _look(state: EndpointState, prompt_tokens: float, now: float) -> _Seen:
-    """What `Standing` says, as cheaply as it can be had."""
-    ledger, timing = state.ledger, state.timing
-    queued = 0.0
-    if ledger.prefill_tokens:
-        queued = ledger.queued_prefill_tokens(now, timing.prefill_rate)
-    decoding = float(ledger.decoding)
-    load = state.load
-    if state.foreign_running and load is not None and load.age(now) <= SCRAPE_FRESH_SECONDS:
-        decoding += state.foreign_running
-    itl = timing.inter_token_seconds(decoding + 1.0, ledger.context_tokens + prompt_tokens)
-    return (ledger.requests, decoding, queued, itl, state.trust.share)
 
 
 def _routed_at(receipt: Receipt) -> float:

@@ -21,6 +21,7 @@ from: the ledger (what is in flight), the prefix index (what is cached where), t
 from collections import deque
 from dataclasses import dataclass, field
 from math import inf
+from typing import Final
 
 from routing.decision import Decision, FailedAttempt, Phase, Rejection, RejectionKind
 from routing.endpoint import Endpoint, EndpointState
@@ -35,11 +36,11 @@ from routing.receipts import Receipts
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
 
-_RESIDENCY_BYTES = 256 << 20
-_TRUSTED = 0.9  # trust in an endpoint's cache from which a first token teaches at once
-_FEWEST_TOKENS = 8  # of an answer that says something about the time between tokens
-_MOST_STALLED = 0.8  # share of a decoding time that others' prefills can explain
-_SWEEP_NODES = 8  # nodes of dropped views given back with each request: a few microseconds
+_RESIDENCY_BYTES: Final = 256 << 20
+_TRUSTED: Final = 0.9  # trust in an endpoint's cache from which a first token teaches at once
+_FEWEST_TOKENS: Final = 8  # of an answer that says something about the time between tokens
+_MOST_STALLED: Final = 0.8  # share of a decoding time that others' prefills can explain
+_SWEEP_NODES: Final = 8  # nodes of dropped views given back with each request: a few microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class Router:
         """The latest decisions, newest last."""
         self.retries = RetryBudget(settings.retries)
         """How much may be retried, and how much was."""
-        self._scales: dict[str, TokenScale] = {}
-        self._outputs: dict[str, OutputLength] = {}
+        self._scales: dict[str | None, TokenScale] = {}  # by model
+        self._outputs: dict[str | None, OutputLength] = {}
 
     # -- deciding --------------------------------------------------------------------------
 
@@ -226,6 +227,7 @@ class Router:
         # And when caches are not what they seem, how much was computed shows only at the end.
         if decision.request.streamed and state.trust.share >= _TRUSTED:
             self._learn_prefill(decision, now, 0.0)
+        self.fleet.table.settle()
 
     def progress(self, decision: Decision, now: float, tokens: int) -> None:
         """The request has produced ``tokens`` tokens so far."""
@@ -263,6 +265,7 @@ class Router:
             output.observe(completion_tokens)
         if self._belongs(state):
             self.fleet.observe_success(state.name, decision, now)
+        self.fleet.table.settle()
 
     def failed(
         self,
@@ -344,25 +347,30 @@ class Router:
 
     def _slate(self, request: Request, group: Group, now: float) -> Slate:
         """What is expected of the request, and who has how much of it cached."""
-        scale = 1.0
-        if not request.exact_tokens and request.model in self._scales:
-            scale = self._scales[request.model].scale
+        settings, scale = self.settings, 1.0
+        if not request.exact_tokens:
+            learned = self._scales.get(request.model)
+            if learned is not None:
+                scale = learned.scale
+        ttft_target, itl_target = request.ttft_target, request.itl_target
         return Slate(
             group=group,
             held=self.views.look(request, group, now, scale),
             block_tokens=request.block_tokens * scale,
             prompt_tokens=request.prompt_tokens * scale,
             output_tokens=self._expected_output(request),
-            ttft_target=_given(request.ttft_target, self.settings.ttft_target),
-            itl_target=_given(request.itl_target, self.settings.itl_target),
+            ttft_target=settings.ttft_target if ttft_target is None else ttft_target,
+            itl_target=settings.itl_target if itl_target is None else itl_target,
         )
 
     def _expected_output(self, request: Request) -> int:
         if not request.chains:  # nothing is generated without a KV cache
             return 0
-        expected = self.settings.expected_output_tokens
-        if request.model in self._outputs:
-            expected = round(self._outputs[request.model].tokens)
+        learned = self._outputs.get(request.model)
+        if learned is None:
+            expected = self.settings.expected_output_tokens
+        else:
+            expected = round(learned.tokens)
         if request.max_output_tokens is None:
             return expected
         return max(min(request.max_output_tokens, expected), 0)
@@ -413,8 +421,14 @@ class Router:
 
     @staticmethod
     def _learn_prefill(decision: Decision, first_token_at: float, surprise: float) -> None:
-        """Learn a time to first token; ``surprise``: own tokens computed beyond those expected."""
-        if decision.sent_at is not None:
+        """Learn a time to first token; ``surprise``: own tokens computed beyond those expected.
+
+        Not while KV memory is so full that it may have waited for room instead: taken for
+        prefill, such times make the engine look ever slower.
+        """
+        room = decision.endpoint.room_tokens
+        short = room is not None and room < decision.prefill_tokens
+        if decision.sent_at is not None and not short:
             tokens = max(decision.prefill_tokens + surprise, 0.0)
             decision.endpoint.timing.observe_prefill(
                 tokens, first_token_at - decision.sent_at, decision.prefill_context
@@ -451,10 +465,6 @@ class Router:
                 (decision.decoding_with + batch) / 2.0,
                 (decision.context_with + context) / 2.0,
             )
-
-
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _computed(state: EndpointState, now: float) -> float:

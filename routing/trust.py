@@ -7,10 +7,12 @@ predictions are multiplied by it. Finding more than predicted costs nobody anyth
 count. Engines that report nothing leave it at 1.
 """
 
-_GAIN = 0.05  # about the last 20 predictions count
-_LEAST = 0.02
-_FULL = 0.995  # from here on there is no doubt
-_MATTERS = 256.0  # tokens: a smaller prediction decides nothing and is mostly rounding
+from typing import Final
+
+_GAIN: Final = 0.05  # about the last 20 predictions count
+_LEAST: Final = 0.02
+_FULL: Final = 0.995  # from here on there is no doubt
+_MATTERS: Final = 256.0  # tokens: a smaller prediction decides nothing and is mostly rounding
 
 
 class Trust:

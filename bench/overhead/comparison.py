@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from bench.overhead.control import HelperError
-from bench.overhead.gateways import DIRECT, GATEWAYS, INFERWAY, AbsentError
+from bench.overhead.gateways import DIRECT, GATEWAYS, INFERWAY, AbsentError, Gateway
 from bench.overhead.measure import Figures, Servers, run
 from bench.overhead.scenarios import Scenario
 from bench.results import Check, at_most
@@ -55,6 +55,7 @@ def play(
     rounds: int,
     servers: Servers,
     progress: Callable[[str], object],
+    ours: Gateway = INFERWAY,
 ) -> Iterator[Run]:
     """Every round runs every gateway once in every scenario; one that is absent once is left out.
 
@@ -67,7 +68,7 @@ def play(
                 if name in absent:
                     continue
                 progress(f"round {number + 1}/{rounds}: {scenario.name}, {name}")
-                gateway = None if name == DIRECT else _BY_NAME[name]
+                gateway = None if name == DIRECT else (_BY_NAME | {ours.name: ours})[name]
                 try:
                     measured = run(gateway, scenario, servers)
                 except AbsentError as error:

@@ -4,9 +4,9 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -37,7 +37,8 @@ class Start:
 class Gateway:
     """One gateway: the command and distribution it comes from, and its arguments.
 
-    ``compared``: ours is held against the better of these.
+    ``compared``: ours is held against the better of these. ``environment``: what its process
+    is started with beside what this one has.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Gateway:
     executable: str
     arguments: Callable[[Start], list[str]]
     compared: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, start: Start) -> list[str]:
         """The command line; raises `AbsentError` when it is not installed."""

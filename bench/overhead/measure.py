@@ -109,7 +109,7 @@ def run(gateway: Gateway | None, scenario: Scenario, servers: Servers) -> Figure
             return _run(None, servers.ports, scenario, servers)
         start = Start(_free_port(), _free_port(), servers.ports, Path(directory))
         try:
-            tree = ProcessTree(gateway.command(start), Path(directory) / "log")
+            tree = ProcessTree(gateway.command(start), Path(directory) / "log", gateway.environment)
         except OSError as error:
             raise AbsentError(f"{gateway.executable} can't be started: {error}") from error
         with tree:

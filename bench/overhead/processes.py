@@ -1,7 +1,8 @@
 """A gateway as a tree of processes, and what it uses."""
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,21 @@ _LOG_LINES = 3
 class ProcessTree:
     """A command and all its children, while the block runs."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Start it; what it writes goes to ``log``. Raises OSError when it can't be started."""
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it; what it writes goes to ``log``. Raises OSError when it can't be started.
+
+        ``environment`` is added to this process's own.
+        """
         self._log = log
         with log.open("wb") as file:
             self._popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
             )
         self._root = psutil.Process(self._popen.pid)
 

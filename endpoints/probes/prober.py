@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -35,8 +36,9 @@ class FleetProber:
     """Keeps what the fleet knows of its endpoints true, from `start` to `stop`.
 
     It follows the fleet's membership when told to (`sync`). ``on_restart`` is called with
-    the name of an endpoint whose engine started anew: its cache is not what it was. A
-    ``session`` that is passed in stays open.
+    the name of an endpoint whose engine started anew: its cache is not what it was. ``tls`` says
+    who vouches for ``https://`` endpoints, None: whom the system trusts. A ``session`` that is
+    passed in stays open.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class FleetProber:
         *,
         clock: Callable[[], float],
         on_restart: Callable[[str], None],
+        tls: ssl.SSLContext | None = None,
         session: aiohttp.ClientSession | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._fleet = fleet
         self._settings = settings
         self._surroundings = Surroundings(fleet, settings, clock, on_restart)
+        self._tls = tls
         self._session = session
         self._owns_session = session is None
         self._rng = rng or random.Random()
@@ -74,7 +78,8 @@ class FleetProber:
         """Begin to visit the fleet's endpoints, all of them at once."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # nobody waits for another's connection
+                # Nobody waits for another's connection.
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         self.sync()

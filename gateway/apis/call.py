@@ -7,7 +7,7 @@ from typing import Protocol
 from routing.request import Chain
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Call:
     """What the gateway needs to know of one request body; the body itself stays untouched.
 
@@ -19,24 +19,60 @@ class Call:
     """
 
     model: str | None
-    streamed: bool = False
-    chains: tuple[Chain, ...] = ()
-    prompt_tokens: float = 0.0
-    exact_tokens: bool = False
-    max_output_tokens: int | None = None
-    priority: int = 0
-    internal_fields: tuple[str, ...] = ()
-    token_ids: Sequence[int] | None = None
-    cache_salt: str | None = None
+    streamed: bool
+    chains: tuple[Chain, ...]
+    prompt_tokens: float
+    exact_tokens: bool
+    max_output_tokens: int | None
+    priority: int
+    internal_fields: tuple[str, ...]
+    token_ids: Sequence[int] | None
+    cache_salt: str | None
+
+    def __init__(
+        self,
+        model: str | None,
+        *,
+        streamed: bool = False,
+        chains: tuple[Chain, ...] = (),
+        prompt_tokens: float = 0.0,
+        exact_tokens: bool = False,
+        max_output_tokens: int | None = None,
+        priority: int = 0,
+        internal_fields: tuple[str, ...] = (),
+        token_ids: Sequence[int] | None = None,
+        cache_salt: str | None = None,
+    ) -> None:
+        # Written out: once compiled it takes a tenth of the time of a generated one.
+        self.model = model
+        self.streamed = streamed
+        self.chains = chains
+        self.prompt_tokens = prompt_tokens
+        self.exact_tokens = exact_tokens
+        self.max_output_tokens = max_output_tokens
+        self.priority = priority
+        self.internal_fields = internal_fields
+        self.token_ids = token_ids
+        self.cache_salt = cache_salt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Usage:
     """Token counts an engine reported; None: not reported (not zero)."""
 
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
+
+    def __init__(
+        self,
+        prompt_tokens: int | None = None,
+        cached_tokens: int | None = None,
+        completion_tokens: int | None = None,
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.cached_tokens = cached_tokens
+        self.completion_tokens = completion_tokens
 
 
 class ApiError(Exception):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import unquote
 
 from gateway.apis.anthropic import read_messages
@@ -63,23 +63,23 @@ class AnswerModel:
 
 Route: TypeAlias = Forward | AnswerModels | AnswerModel
 
-_OPENAI = OpenAIDialect()
-_ANTHROPIC = AnthropicDialect()
+_OPENAI: Final = OpenAIDialect()
+_ANTHROPIC: Final = AnthropicDialect()
 
-CHAT = Operation("chat", read_chat, _OPENAI)
-COMPLETIONS = Operation("completions", read_completion, _OPENAI)
-RESPONSES = Operation("responses", read_response, ResponsesDialect())
-EMBEDDINGS = Operation("embeddings", read_sized, _OPENAI)
-RERANK = Operation("rerank", read_sized, _OPENAI)
-SCORE = Operation("score", read_sized, _OPENAI)
-TOKENIZE = Operation("tokenize", read_sized, _OPENAI)
-DETOKENIZE = Operation("detokenize", read_sized, _OPENAI)
-MESSAGES = Operation("messages", read_messages, _ANTHROPIC)
-COUNT_TOKENS = Operation("count_tokens", read_sized, _ANTHROPIC)
-PASSTHROUGH = Operation("passthrough", read_passthrough, _OPENAI)
-PASSTHROUGH_MESSAGES = Operation("passthrough", read_passthrough, _ANTHROPIC)
+CHAT: Final = Operation("chat", read_chat, _OPENAI)
+COMPLETIONS: Final = Operation("completions", read_completion, _OPENAI)
+RESPONSES: Final = Operation("responses", read_response, ResponsesDialect())
+EMBEDDINGS: Final = Operation("embeddings", read_sized, _OPENAI)
+RERANK: Final = Operation("rerank", read_sized, _OPENAI)
+SCORE: Final = Operation("score", read_sized, _OPENAI)
+TOKENIZE: Final = Operation("tokenize", read_sized, _OPENAI)
+DETOKENIZE: Final = Operation("detokenize", read_sized, _OPENAI)
+MESSAGES: Final = Operation("messages", read_messages, _ANTHROPIC)
+COUNT_TOKENS: Final = Operation("count_tokens", read_sized, _ANTHROPIC)
+PASSTHROUGH: Final = Operation("passthrough", read_passthrough, _OPENAI)
+PASSTHROUGH_MESSAGES: Final = Operation("passthrough", read_passthrough, _ANTHROPIC)
 
-_POSTS: dict[str, Operation] = {
+_POSTS: Final[dict[str, Operation]] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETIONS,
     "/v1/responses": RESPONSES,
@@ -97,23 +97,23 @@ _POSTS: dict[str, Operation] = {
     "/detokenize": DETOKENIZE,
 }
 
-_MODELS = "/v1/models"
+_MODELS: Final = "/v1/models"
 
-_ROUTES: dict[tuple[str, str], Route] = {
+_ROUTES: Final[dict[tuple[str, str], Route]] = {
     **{("POST", path): Forward(operation) for path, operation in _POSTS.items()},
     ("GET", _MODELS): AnswerModels(),
 }
 
-_FORWARD_OTHER = Forward(PASSTHROUGH)
-_FORWARD_OTHER_MESSAGES = Forward(PASSTHROUGH_MESSAGES)
-_PASSTHROUGH_METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
+_FORWARD_OTHER: Final = Forward(PASSTHROUGH)
+_FORWARD_OTHER_MESSAGES: Final = Forward(PASSTHROUGH_MESSAGES)
+_PASSTHROUGH_METHODS: Final = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
 
-_KEPT_FROM_CLIENTS = frozenset(
+_KEPT_FROM_CLIENTS: Final = frozenset(
     {"health", "invocations", "load_lora_adapter", "loads", "metrics", "unload_lora_adapter"}
 )
 """What engines serve below ``/v1/`` for their operator and not for clients."""
 
-_PLAIN_PATH = re.compile(r"/v1(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~:@-]+)+")
+_PLAIN_PATH: Final = re.compile(r"/v1(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~:@-]+)+")
 """A path below ``/v1/`` that an engine can read in one way only.
 
 No empty or dot segments and nothing percent-encoded: an engine that normalises a path must

@@ -1,57 +1,24 @@
 """``/v1/chat/completions``: a conversation as messages with roles."""
 
+from typing import Final
+
 import msgspec
-from msgspec import Raw, Struct
 
+from gateway.apis.bodies import ABSENT, ChatBody, Message
 from gateway.apis.call import Call
-from gateway.apis.content import write_parts
-from gateway.apis.decoding import decode, require_model
-from gateway.apis.fields import CommonPrompt, internal_fields, output_limit
-from gateway.apis.prompt import ABSENT, Prompt, Tag, chain_of
+from gateway.apis.content import write_content
+from gateway.apis.decoding import decode_body, require_model
+from gateway.apis.fields import internal_fields, output_limit
+from gateway.apis.prompt import Prompt, Tag, chain_of, salt
 
-
-class Message(Struct, gc=False):
-    """One message: whatever of it chat templates render."""
-
-    role: str
-    content: str | list[Raw] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-    reasoning: Raw = ABSENT
-    reasoning_content: Raw = ABSENT
-    refusal: str | None = None
-    tool_calls: Raw = ABSENT
-    function_call: Raw = ABSENT
-
-
-class ChatBody(CommonPrompt, kw_only=True, gc=False):
-    """A chat request, with the extras of vLLM and SGLang that change the prompt."""
-
-    messages: list[Message]
-    max_completion_tokens: int | float | None = None
-    max_tokens: int | float | None = None
-    tools: Raw = ABSENT
-    functions: Raw = ABSENT
-    tool_choice: Raw = ABSENT
-    documents: Raw = ABSENT
-    reasoning_effort: Raw = ABSENT
-    chat_template: str | None = None
-    chat_template_kwargs: Raw = ABSENT
-    mm_processor_kwargs: Raw = ABSENT
-    truncate_prompt_tokens: Raw = ABSENT
-    add_special_tokens: Raw = ABSENT
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
-
-
-_body = msgspec.json.Decoder(ChatBody)
+_body: Final = msgspec.json.Decoder(ChatBody)
 
 
 def read_chat(body: bytes) -> Call:
     """Read a chat request; raises `ApiError` (400) for one that no engine could serve."""
-    chat = decode(_body, body)
+    chat = decode_body(_body, body)
     model = require_model(chat.model)
-    chain, tokens = chain_of(chat_prompt(chat), model, chat.cache_salt)
+    chain, tokens = chain_of(chat_prompt(chat), salt(model, chat.cache_salt))
     return Call(
         model=model,
         streamed=chat.stream is True,
@@ -99,10 +66,7 @@ def _write_message(prompt: Prompt, message: Message, index: int) -> None:
         prompt.raw(Tag.REASONING, message.reasoning)
     if message.reasoning_content is not ABSENT:
         prompt.raw(Tag.REASONING, message.reasoning_content)
-    if isinstance(message.content, str):
-        prompt.text(Tag.TEXT, message.content)
-    elif message.content is not None:
-        write_parts(prompt, message.content, f"messages[{index}].content")
+    write_content(prompt, message.content, f"messages[{index}].content")
     if message.refusal is not None:
         prompt.text(Tag.REFUSAL, message.refusal)
     if message.tool_calls is not ABSENT:

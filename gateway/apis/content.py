@@ -1,16 +1,19 @@
 """Content of messages in the OpenAI families: a string, or a list of typed parts."""
 
-import msgspec
-from msgspec import Raw, Struct
+from typing import Final
 
+import msgspec
+from msgspec import Raw
+
+from gateway.apis.bodies import ABSENT, Part, TypeOnly
 from gateway.apis.call import ApiError
 from gateway.apis.decoding import decode
 from gateway.apis.prompt import Prompt, Tag
 
-TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
 """Parts whose ``text`` goes into the prompt as it is."""
 
-MEDIA_PARTS = frozenset(
+MEDIA_PARTS: Final = frozenset(
     {
         "audio_embeds",
         "audio_url",
@@ -31,27 +34,52 @@ MEDIA_PARTS = frozenset(
 """Parts that stand for an image, a sound, a video or a file."""
 
 
-class Part(Struct, gc=False):
-    """What hashing needs to know of a part; a part without a type holds text."""
+_QUOTE: Final = ord('"')
+_BRACKET: Final = ord("[")
 
-    type: str = "text"
-    text: str | None = None
-
-
-class PartType(Struct, gc=False):
-    """The type alone, for parts of which nothing else is known."""
-
-    type: str = "text"
+_part: Final = msgspec.json.Decoder(Part)
+_type_only: Final = msgspec.json.Decoder(TypeOnly)
+_parts: Final = msgspec.json.Decoder(list[Raw])
+_text: Final = msgspec.json.Decoder(str | None)
+_text_or_list: Final = msgspec.json.Decoder(str | list[Raw] | None)
 
 
-_QUOTE = ord('"')
+def written_text(raw: Raw, where: str) -> memoryview | None:
+    """Text as the client wrote it, quotes and all; None for an absent one. `where`: its path.
 
-_part = msgspec.json.Decoder(Part)
-_part_type = msgspec.json.Decoder(PartType)
-_string = msgspec.json.Decoder(str)
+    Raises:
+        ApiError: 400 for what is neither a string nor null.
+
+    """
+    if raw is ABSENT:
+        return None
+    written = memoryview(raw)
+    if written[0] == _QUOTE:
+        return written
+    decode(_text, raw, where)
+    return None
 
 
-def write_content(prompt: Prompt, content: str | list[Raw] | None, where: str) -> None:
+def text_or_list(raw: Raw, where: str) -> memoryview | list[Raw] | None:
+    """Text as the client wrote it, a list of what stands in it, or None for an absent one.
+
+    Raises:
+        ApiError: 400 for anything else; `where` is its path.
+
+    """
+    if raw is ABSENT:
+        return None
+    written = memoryview(raw)
+    first = written[0]
+    if first == _QUOTE:
+        return written
+    if first == _BRACKET:
+        return decode(_parts, raw, where)
+    decode(_text_or_list, raw, where)
+    return None
+
+
+def write_content(prompt: Prompt, content: Raw, where: str) -> None:
     """Add a message's content; `where` is its path, for errors.
 
     A string and a list of one text part mean, and give, the same. Media are added by the
@@ -62,32 +90,30 @@ def write_content(prompt: Prompt, content: str | list[Raw] | None, where: str) -
             is not a string.
 
     """
-    if isinstance(content, list):
-        write_parts(prompt, content, where)
-    else:
-        prompt.text(Tag.TEXT, content)
-
-
-def write_parts(prompt: Prompt, parts: list[Raw], where: str) -> None:
-    """Add content given as parts: see `write_content`."""
-    for index, raw in enumerate(parts):
-        _write_part(prompt, raw, f"{where}[{index}]")
+    given = text_or_list(content, where)
+    if isinstance(given, list):
+        for index, raw in enumerate(given):
+            _write_part(prompt, raw, f"{where}[{index}]")
+    elif given is not None:
+        prompt.written(Tag.TEXT, given)
 
 
 def _write_part(prompt: Prompt, raw: Raw, where: str) -> None:
-    if memoryview(raw)[0] == _QUOTE:
-        prompt.text(Tag.TEXT, decode(_string, raw, where))
+    written = memoryview(raw)
+    if written[0] == _QUOTE:
+        prompt.written(Tag.TEXT, written)
         return
     try:
         part = decode(_part, raw, where)
+        text = written_text(part.text, f"{where}.text")
     except ApiError:
         # A part that we don't know may use `text` as it likes.
-        if decode(_part_type, raw, where).type in TEXT_PARTS:
+        if decode(_type_only, raw, where).type in TEXT_PARTS:
             raise
         prompt.raw(Tag.OTHER, raw)
         return
-    if part.type in TEXT_PARTS and part.text is not None:
-        prompt.text(Tag.TEXT, part.text)
+    if part.type in TEXT_PARTS and text is not None:
+        prompt.written(Tag.TEXT, text)
     elif part.type in MEDIA_PARTS:
         prompt.media(raw)
     else:

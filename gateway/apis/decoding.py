@@ -1,7 +1,7 @@
 """Typed JSON decoding whose failures are errors that a client can act on."""
 
 import re
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -9,9 +9,9 @@ from gateway.apis.call import ApiError
 
 T = TypeVar("T")
 
-_AT = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
-_BYTE = re.compile(r" \(byte (?P<byte>\d+)\)$")
-_MISSING = re.compile(r"^Object missing required field `(?P<field>.*)`$")
+_AT: Final = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
+_BYTE: Final = re.compile(r" \(byte (?P<byte>\d+)\)$")
+_MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, where: str = "") -> T:
@@ -31,6 +31,21 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, where: s
         raise _malformed(error, bytes(body), where) from None
     except RecursionError:
         raise _invalid_json("it is nested too deeply", where) from None
+
+
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a whole body as `decode` does; fields that stay as they are written are UTF-8, too.
+
+    Raises:
+        ApiError: 400.
+
+    """
+    if not body.isascii():  # which takes 7 us for 220 KB
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise _malformed(error, body, "") from None
+    return decode(decoder, body)
 
 
 def require_model(model: str) -> str:

@@ -1,14 +1,14 @@
 """How each API family words an error: as the body of a response, and inside a started stream."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from gateway.apis.call import ApiError
 
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
-_OPENAI_TYPES = {
+_OPENAI_TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
@@ -18,7 +18,7 @@ _OPENAI_TYPES = {
     504: "timeout_error",
 }
 
-_ANTHROPIC_TYPES = {
+_ANTHROPIC_TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",

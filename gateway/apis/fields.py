@@ -1,12 +1,12 @@
 """Fields that bodies of most operations share, and their readings."""
 
-from msgspec import Raw, Struct
+from typing import Final
 
+from gateway.apis.bodies import ABSENT, Common
 from gateway.apis.call import ApiError
-from gateway.apis.prompt import ABSENT
 from gateway.apis.splice import given_fields
 
-INTERNAL_FIELDS = (
+INTERNAL_FIELDS: Final = (
     "kv_transfer_params",
     "ec_transfer_params",
     "bootstrap_host",
@@ -16,26 +16,6 @@ INTERNAL_FIELDS = (
 )
 """Fields that only the gateway may set: they tell vLLM, SGLang and TensorRT-LLM from which
 other server to take a request's KV cache."""
-
-
-class Common(Struct, gc=False):
-    """What every operation reads. Unknown fields are skipped, ``null`` means absent."""
-
-    model: str = ""
-    stream: bool | None = None
-    priority: int | float | None = None
-    kv_transfer_params: Raw = ABSENT
-    ec_transfer_params: Raw = ABSENT
-    bootstrap_host: Raw = ABSENT
-    bootstrap_port: Raw = ABSENT
-    bootstrap_room: Raw = ABSENT
-    disaggregated_params: Raw = ABSENT
-
-
-class CommonPrompt(Common, gc=False):
-    """What every operation with a prompt reads besides."""
-
-    cache_salt: str | None = None
 
 
 def internal_fields(request: Common, body: bytes) -> tuple[str, ...]:

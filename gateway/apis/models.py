@@ -1,13 +1,14 @@
 """What the gateway itself answers to ``GET /v1/models`` and ``GET /v1/models/{id}``."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from gateway.apis.call import ApiError
 from routing.fleet import ServedModel
 
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def models_body(models: Mapping[str, ServedModel], created: int) -> bytes:

@@ -1,13 +1,14 @@
 """Reading a field of a ``multipart/form-data`` body (RFC 7578) without its Content-Type header."""
 
 import re
+from typing import Final
 
-_NAME = re.compile(
+_NAME: Final = re.compile(
     rb"^content-disposition:[^\r\n]*?;\s*name=(?:\"([^\"\r\n]*)\"|([^;\s]*))",
     re.IGNORECASE | re.MULTILINE,
 )
 
-_MAX_HEADERS = 4096
+_MAX_HEADERS: Final = 4096
 """Bytes of a part's headers that are looked at."""
 
 

@@ -2,21 +2,23 @@
 
 import json
 import re
+from typing import Final
 
 import msgspec
 
+from gateway.apis.bodies import Common
 from gateway.apis.call import ApiError, Call
-from gateway.apis.decoding import decode
-from gateway.apis.fields import Common, internal_fields
+from gateway.apis.decoding import decode_body
+from gateway.apis.fields import internal_fields
 from gateway.apis.multipart import form_fields
 from gateway.apis.prompt import BYTES_PER_TOKEN, MEDIA_TOKENS
 
-_FORM_FIELDS = frozenset({"model", "stream"})
+_FORM_FIELDS: Final = frozenset({"model", "stream"})
 
-_FIRST = re.compile(rb"[ \t\n\r]*+(\{|--)?")
-_LOOK = 64  # bytes, in which a file shows that it is no JSON in an odd encoding
+_FIRST: Final = re.compile(rb"[ \t\n\r]*+(\{|--)?")
+_LOOK: Final = 64  # bytes, in which a file shows that it is no JSON in an odd encoding
 
-_body = msgspec.json.Decoder(Common)
+_body: Final = msgspec.json.Decoder(Common)
 
 
 def read_passthrough(body: bytes) -> Call:
@@ -33,7 +35,7 @@ def read_passthrough(body: bytes) -> Call:
     first = _FIRST.match(body)
     start = first[1] if first else None
     if start == b"{":
-        common = decode(_body, body)
+        common = decode_body(_body, body)
         return Call(
             model=common.model or None,
             streamed=common.stream is True,

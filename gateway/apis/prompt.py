@@ -2,7 +2,8 @@
 
 The string is a sequence of *fields*, each a mark, a tag and a value::
 
-    text    FF tag  UTF-8, up to the next mark or the end
+    text    FF tag  UTF-8, up to the next mark or the end; what a client wrote as content
+                    stands as it was written between its quotes, JSON escapes and all
     raw     FF tag  length (8 bytes, little-endian)  JSON exactly as the client wrote it
     media   FF tag  digest (16 bytes), repeated to fill MEDIA_TOKENS * 4 bytes
     mark    FF tag
@@ -13,10 +14,10 @@ its length, so that two prompts that begin with the same text also begin with th
 wherever in a message they part; and nothing closes a message or a conversation, so that a
 growing conversation's earlier turns are a prefix of the later ones.
 
-Text is compared by meaning: JSON whitespace, key order and string escapes of the body make no
-difference. Raw values (tools, tool calls, template arguments) are compared by their bytes: a
-client sends the same tools in the same bytes every time, and decoding them would cost more
-than it finds.
+JSON whitespace, key order and the form of content (a string or parts) make no difference.
+Text itself and raw values (tools, tool calls, template arguments) are compared by the bytes
+that the client wrote: a client spells the same text in the same way every time, and decoding
+220 KB of it costs more than hashing and routing together (docs/decisions/0008).
 """
 
 from typing import Final
@@ -24,22 +25,20 @@ from typing import Final
 from msgspec import Raw
 from xxhash import xxh3_128_digest
 
+from gateway.apis.bodies import ABSENT
 from routing.prefix.chain import text_chain
 from routing.request import Chain
 
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN: Final = 4
 """Nominal length of a token of text; the router corrects it by what engines report."""
 
-MEDIA_TOKENS = 1024
+MEDIA_TOKENS: Final = 1024
 """Nominal length of an image, a sound or a video, in tokens: engines turn one into a few
 hundred to a few thousand, which only they know. Its digest is repeated over as many bytes, so
 that blocks and tokens of a prompt stay in proportion."""
 
-ABSENT: Final = Raw()
-"""Default of raw fields in the structs that bodies are decoded into."""
-
-_DIGEST_BYTES = 16
-_MEDIA_REPEATS = MEDIA_TOKENS * BYTES_PER_TOKEN // _DIGEST_BYTES
+_DIGEST_BYTES: Final = 16
+_MEDIA_REPEATS: Final = MEDIA_TOKENS * BYTES_PER_TOKEN // _DIGEST_BYTES
 
 
 class Tag:
@@ -104,12 +103,18 @@ class Prompt:
     __slots__ = ("_pieces",)
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
 
     def text(self, tag: bytes, text: str | None) -> None:
         """Add a field of text; None adds nothing."""
         if text is not None:
-            self._pieces += (tag, text.encode())
+            self._pieces.append(tag)
+            self._pieces.append(text.encode())
+
+    def written(self, tag: bytes, string: memoryview) -> None:
+        """Add a field of text as the client wrote it: a JSON string with its quotes."""
+        self._pieces.append(tag)
+        self._pieces.append(string[1:-1])
 
     def raw(self, tag: bytes, raw: Raw) -> None:
         """Add a field of JSON as the client wrote it; ``null`` and `ABSENT` add nothing."""
@@ -130,7 +135,7 @@ class Prompt:
         return b"".join(self._pieces)
 
 
-def chain_of(prompt: Prompt, model: str, cache_salt: str | None) -> tuple[Chain, float]:
-    """Hash a prompt: its chain of blocks, and its nominal length in tokens."""
+def chain_of(prompt: Prompt, prompt_salt: bytes) -> tuple[Chain, float]:
+    """Hash a prompt: its chain of blocks, and its nominal length in tokens; see `salt`."""
     canonical = prompt.canonical()
-    return text_chain(salt(model, cache_salt), canonical), len(canonical) / BYTES_PER_TOKEN
+    return text_chain(prompt_salt, canonical), len(canonical) / BYTES_PER_TOKEN

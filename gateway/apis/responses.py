@@ -1,57 +1,34 @@
 """``/v1/responses``: a conversation as instructions and a list of items."""
 
+from typing import Final
+
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
+from gateway.apis.bodies import ABSENT, Item, ResponsesBody
 from gateway.apis.call import Call
-from gateway.apis.content import write_content
-from gateway.apis.decoding import decode, missing, require_model
-from gateway.apis.fields import CommonPrompt, internal_fields, output_limit
-from gateway.apis.prompt import ABSENT, Prompt, Tag, chain_of
+from gateway.apis.content import text_or_list, write_content, written_text
+from gateway.apis.decoding import decode, decode_body, missing, require_model
+from gateway.apis.fields import internal_fields, output_limit
+from gateway.apis.prompt import Prompt, Tag, chain_of, salt
 
-TOOL_OUTPUTS = frozenset(
+_BRACE: Final = ord("{")
+
+TOOL_OUTPUTS: Final = frozenset(
     {"computer_call_output", "custom_tool_call_output", "function_call_output"}
 )
 """Items that carry what a tool gave: text, or parts as in a message."""
 
 
-class ResponsesBody(CommonPrompt, kw_only=True, gc=False):
-    """A Responses request."""
-
-    input: str | list[Raw] | None = None
-    instructions: str | None = None
-    tools: Raw = ABSENT
-    tool_choice: Raw = ABSENT
-    reasoning: Raw = ABSENT
-    previous_response_id: str | None = None
-    conversation: Raw = ABSENT
-    prompt: Raw = ABSENT
-    max_output_tokens: int | float | None = None
-
-
-class Item(Struct, gc=False):
-    """One item of the input: a message, or whatever its type says."""
-
-    type: str | None = None
-    role: str | None = None
-    content: str | list[Raw] | None = None
-    call_id: str | None = None
-    output: Raw = ABSENT
-
-
-_body = msgspec.json.Decoder(ResponsesBody)
-_item = msgspec.json.Decoder(Item)
-_output = msgspec.json.Decoder(str | list[Raw])
+_body: Final = msgspec.json.Decoder(ResponsesBody)
+_item: Final = msgspec.json.Decoder(Item)
 
 
 def read_response(body: bytes) -> Call:
     """Read a Responses request; raises `ApiError` (400) for one that no engine could serve."""
-    response = decode(_body, body)
+    response = decode_body(_body, body)
     model = require_model(response.model)
-    # A stored prompt template may bring the input with it.
-    if response.input is None and response.prompt is ABSENT:
-        raise missing("input", "give a string or a list of items")
-    chain, tokens = chain_of(response_prompt(response), model, response.cache_salt)
+    chain, tokens = chain_of(response_prompt(response), salt(model, response.cache_salt))
     return Call(
         model=model,
         streamed=response.stream is True,
@@ -78,15 +55,19 @@ def response_prompt(response: ResponsesBody) -> Prompt:
     prompt.raw(Tag.TOOLS, response.tools)
     if response.tool_choice is not ABSENT and bytes(response.tool_choice) == b'"none"':
         prompt.mark(Tag.NO_TOOLS)
-    if response.instructions is not None:
+    instructions = written_text(response.instructions, "instructions")
+    if instructions is not None:
         prompt.text(Tag.MESSAGE, "system")
-        prompt.text(Tag.TEXT, response.instructions)
-    if isinstance(response.input, str):
-        prompt.text(Tag.MESSAGE, "user")
-        prompt.text(Tag.TEXT, response.input)
-    elif response.input is not None:
-        for index, raw in enumerate(response.input):
+        prompt.written(Tag.TEXT, instructions)
+    given = text_or_list(response.input, "input")
+    if isinstance(given, list):
+        for index, raw in enumerate(given):
             _write_item(prompt, raw, f"input[{index}]")
+    elif given is not None:
+        prompt.text(Tag.MESSAGE, "user")
+        prompt.written(Tag.TEXT, given)
+    elif response.prompt is ABSENT:  # a stored prompt template may bring the input with it
+        raise missing("input", "give a string or a list of items")
     return prompt
 
 
@@ -106,8 +87,7 @@ def _write_item(prompt: Prompt, raw: Raw, where: str) -> None:
 
 
 def _write_output(prompt: Prompt, output: Raw, where: str) -> None:
-    value = bytes(output)
-    if value.startswith(b"{"):  # a screenshot
+    if memoryview(output)[0] == _BRACE:  # a screenshot
         prompt.media(output)
-    elif value != b"null":
-        write_content(prompt, decode(_output, output, where), where)
+    else:
+        write_content(prompt, output, where)

@@ -12,20 +12,20 @@ each field costs two microseconds, which is why there may be no more than `MOST_
 
 import re
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-MOST_FIELDS = 1000
+MOST_FIELDS: Final = 1000
 """Top-level fields of a body that is spliced: honest ones have dozens, and millions would hold
 up every other request."""
 
-_SPACE = re.compile(rb"[ \t\n\r]*+")
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
-_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)$")
+_SPACE: Final = re.compile(rb"[ \t\n\r]*+")
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)$")
 
-_raw = msgspec.json.Decoder(msgspec.Raw)
-_name = msgspec.json.Decoder(str)
+_raw: Final = msgspec.json.Decoder(msgspec.Raw)
+_name: Final = msgspec.json.Decoder(str)
 
 
 class TooManyFieldsError(ValueError):

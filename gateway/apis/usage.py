@@ -2,25 +2,29 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
 
 from gateway.apis.call import Usage
 
-_USAGE = b'"usage"'
-_TIMINGS = b'"timings"'
-_MAX_OBJECT = 8192
+_USAGE: Final = b'"usage"'
+_TIMINGS: Final = b'"timings"'
+_MAX_OBJECT: Final = 8192
 """Bytes of one usage object that are looked at; real ones have a few hundred."""
 
-_MAX_OBJECTS = 16
+_MAX_OBJECTS: Final = 16
 """Usage objects that are looked at: a stream may carry one an event."""
 
-_OPENS_OBJECT = re.compile(rb"\s*:\s*(?=\{)")
-_STREAM_ERROR = re.compile(
+_OPENS_OBJECT: Final = re.compile(rb"\s*:\s*(?=\{)")
+_STREAM_ERROR: Final = re.compile(
     rb"(?:^|[\r\n])"
     rb"(?:event: ?(?:error|response\.failed)[\r\n]"
     rb"|data: ?\{\s*\"(?:error\"\s*:\s*[^\sn]|object\"\s*:\s*\"error\"|type\"\s*:\s*\"error\"))"
 )
-_decoder = json.JSONDecoder()
+_PLAIN_OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
+_plain_decoder: Final = msgspec.json.Decoder(dict[str, object])
+_decoder: Final = json.JSONDecoder()
 
 
 def usage_in(tail: bytes) -> Usage | None:
@@ -34,12 +38,19 @@ def usage_in(tail: bytes) -> Usage | None:
     earlier one. None when the tail holds no counts; never raises, whatever the bytes.
     """
     usage: Usage | None = None
-    for counts in _objects(tail, _USAGE):
-        usage = _merge(usage, _from_usage(counts))
-        if usage is not None and usage.prompt_tokens is not None:
+    end = len(tail)
+    for _ in range(_MAX_OBJECTS):
+        end = tail.rfind(_USAGE, 0, end)
+        if end < 0:
             break
+        counts = _object_at(tail, end + len(_USAGE))
+        if counts is not None:
+            usage = _merge(usage, _from_usage(counts))
+            if usage is not None and usage.prompt_tokens is not None:
+                break
     if usage is None or usage.cached_tokens is None:
-        timings = next(_objects(tail, _TIMINGS), None)
+        at = tail.rfind(_TIMINGS)
+        timings = None if at < 0 else _object_at(tail, at + len(_TIMINGS))
         if timings is not None:
             usage = _merge(usage, _from_timings(timings))
     return usage
@@ -53,29 +64,31 @@ def is_stream_error(events: bytes) -> bool:
     return _STREAM_ERROR.search(events) is not None
 
 
-def _objects(tail: bytes, key: bytes) -> Iterator[Mapping[str, object]]:
-    """Yield the objects under `key`, last first.
+def _object_at(tail: bytes, at: int) -> dict[str, object] | None:
+    """The object that is the value of the key that ends at ``at``; None when it is none.
 
     A quote inside a JSON string is escaped, so the key never matches in generated text.
     """
-    end = len(tail)
-    for _ in range(_MAX_OBJECTS):
-        end = tail.rfind(key, 0, end)
-        if end < 0:
-            return
-        opening = _OPENS_OBJECT.match(tail, end + len(key))
-        if opening is None:
-            continue
-        text = tail[opening.end() : opening.end() + _MAX_OBJECT].decode(errors="replace")
+    opening = _OPENS_OBJECT.match(tail, at)
+    if opening is None:
+        return None
+    start = opening.end()
+    # As engines write it, an object has at most others without strings in it: 0.3 us instead of 1.
+    plain = _PLAIN_OBJECT.match(tail, start, start + _MAX_OBJECT)
+    if plain is not None:
         try:
-            value, _ = _decoder.raw_decode(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            yield value
+            return _plain_decoder.decode(plain[0])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # a brace in a string, say
+    text = tail[start : start + _MAX_OBJECT].decode(errors="replace")
+    try:
+        value, _ = _decoder.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
-def _from_usage(counts: Mapping[str, object]) -> Usage | None:
+def _from_usage(counts: dict[str, object]) -> Usage | None:
     if "prompt_tokens" in counts or "completion_tokens" in counts:
         return _known(
             prompt=_count(counts, "prompt_tokens"),
@@ -92,7 +105,7 @@ def _from_usage(counts: Mapping[str, object]) -> Usage | None:
     )
 
 
-def _from_timings(timings: Mapping[str, object]) -> Usage | None:
+def _from_timings(timings: dict[str, object]) -> Usage | None:
     cached = _count(timings, "cache_n")
     evaluated = _count(timings, "prompt_n")
     return _known(
@@ -124,12 +137,12 @@ def _known(prompt: int | None, cached: int | None, completion: int | None) -> Us
     return Usage(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
 
 
-def _detail(counts: Mapping[str, object], key: str) -> int | None:
+def _detail(counts: dict[str, object], key: str) -> int | None:
     details = counts.get(key)
     return _count(details, "cached_tokens") if isinstance(details, dict) else None
 
 
-def _count(counts: Mapping[str, object], key: str) -> int | None:
+def _count(counts: dict[str, object], key: str) -> int | None:
     """Read a count; anything but a non-negative integer was not reported."""
     value = counts.get(key)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:

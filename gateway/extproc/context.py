@@ -30,6 +30,7 @@ class ProcessorContext:
     tokenizing: TokenizingService | None = None
     objectives: Mapping[str, Objective] = field(default_factory=dict)
     internal_fields: Literal["strip", "refuse"] = "strip"
+    max_json_depth: int | None = None
     created: int = 0  # Unix time in seconds at which the gateway started
     held_bytes: int = 0
     """Of request bodies that wait for a decision."""

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import AnswerModel, AnswerModels, error_dialect
+from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.renaming import with_model
 from gateway.apis.splice import without_fields
@@ -149,6 +150,9 @@ class Exchange:
 
     def _read(self, api: Api, asked: Asked) -> tuple[Call, bytes]:
         """What the body says, and the body without what only we may set, with its real model."""
+        limit = self._context.max_json_depth
+        if limit is not None and deeper_than(asked.body, limit):
+            raise ApiError(400, "json_too_deep", f"The body nests more than {limit} levels deep.")
         if not asked.whole:
             call = read_part(asked.body)
         elif asked.body or asked.fields.get(b":method") == b"POST":
@@ -382,7 +386,7 @@ class Exchange:
         record.reason = reason
         record.duration = context.now() - record.started
         if decision is not None:
-            record.failed_endpoints = [failed.endpoint for failed in decision.attempts]
+            record.failed_endpoints = tuple(failed.endpoint for failed in decision.attempts)
             record.predicted_cached_tokens = decision.choice.cached_tokens
             record.predicted_ttft = decision.choice.predicted_ttft
             context.router.over(decision)

@@ -11,28 +11,29 @@ the end of a connection shows only to a reader, and must free the engine at once
 import asyncio
 from collections import deque
 from math import inf
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from gateway.apis.call import ApiError
 from gateway.apis.catalogue import error_dialect
 from gateway.proxy.context import ProxyContext
-from gateway.proxy.exchange import Exchange
+from gateway.proxy.exchange import Connection, Exchange
 from gateway.proxy.heads import Origin, RequestHead, own_response
-from gateway.proxy.reader import Reading, RequestReader
+from gateway.proxy.outbox import Sender
+from gateway.proxy.reader import Arrivals, Reading, RequestReader
 from gateway.proxy.roster import Roster
 from gateway.record import RequestRecord
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_MOST_QUEUED = 16  # pipelined requests read ahead of the one being answered
-_MOST_QUEUED_BYTES = 1 << 20  # of their bodies; one body may exceed it
-_LINGER = 2.0  # seconds in which a refused client may still send before it is cut off
-_LONGEST_REQUEST_ID = 128
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MOST_QUEUED: Final = 16  # pipelined requests read ahead of the one being answered
+_MOST_QUEUED_BYTES: Final = 1 << 20  # of their bodies; one body may exceed it
+_LINGER: Final = 2.0  # seconds in which a refused client may still send before it is cut off
+_LONGEST_REQUEST_ID: Final = 128
 
 _Arrived: TypeAlias = tuple[RequestHead, bytes] | ApiError
 
 
-class ClientConnection(asyncio.Protocol):
-    """One client's connection."""
+class ClientConnection(Connection, Arrivals):
+    """One client's connection: an `asyncio.Protocol` by shape (see decisions/0006)."""
 
     def __init__(self, context: ProxyContext, roster: Roster) -> None:
         self.deadline = inf
@@ -41,6 +42,7 @@ class ClientConnection(asyncio.Protocol):
         self._context = context
         self._roster = roster
         self._transport: asyncio.Transport | None = None
+        self._sender: Sender | None = None
         self._peer = ""
         self._reader = RequestReader(context.settings, self)
         self._began = 0.0
@@ -56,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
+        self._sender = Sender(self._context.pools.outbox, self._transport)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
         scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
@@ -88,6 +91,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Free whatever worked for this client."""
         self._transport = None
+        if self._sender is not None:
+            self._sender.drop()
+            self._sender = None
         self._reader.stop()
         self._queue.clear()
         self._roster.closed(self)
@@ -204,9 +210,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close without a reset that could overtake the answer: the client may still send."""
-        transport = self._transport
+        transport, sender = self._transport, self._sender
         assert transport is not None
-        unsent = transport.get_write_buffer_size() > 0
+        assert sender is not None
+        sender.flush()
+        unsent = not sender.sent
         patience = self._context.settings.idle_timeout if unsent else _LINGER
         self.deadline = self._context.now() + patience
         if transport.can_write_eof():
@@ -218,8 +226,12 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes, unless the client is gone."""
-        if self._transport is not None and data:
-            self._transport.write(data)
+        if self._sender is not None and data:
+            self._sender.write(data)
+
+    def expect_until(self, deadline: float) -> None:
+        """Have the exchange told when this time has passed."""
+        self.deadline = deadline
 
     def exchange_over(self, *, keep_alive: bool) -> None:
         """The answer is written: go on with the next request, or close."""
@@ -264,8 +276,8 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Shutting down: finish what is in flight, close what is idle."""
-        if self._exchange is None and self._reader.state is not Reading.BODY and self._transport:
-            self._transport.close()
+        if self._exchange is None and self._reader.state is not Reading.BODY and self._sender:
+            self._sender.close()
 
     def abort(self) -> None:
         """Cut the connection."""

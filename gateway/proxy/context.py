@@ -40,7 +40,7 @@ class ProxyContext:
 
     def request_id(self) -> str:
         """A new id: 64 random bits, enough to tell requests apart in logs and engines."""
-        return f"{self.dice.getrandbits(64):016x}"
+        return self.dice.getrandbits(64).to_bytes(8, "big").hex()
 
     def finished(self, record: RequestRecord) -> None:
         """Book one finished request."""

@@ -7,11 +7,15 @@ Every answer depends on Origin unless all origins may call, and says so (``vary`
 cache must not give one page's answer to another.
 """
 
+from typing import Final
+
 from gateway.proxy.heads import RequestHead
 from gateway.settings import CorsSettings
 
-_VARY = b"vary: origin\r\n"
-_VARY_PREFLIGHT = b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
+_VARY: Final = b"vary: origin\r\n"
+_VARY_PREFLIGHT: Final = (
+    b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
+)
 
 
 class Cors:

@@ -14,19 +14,21 @@ a stream that breaks ends with an error event, any other response by closing the
 """
 
 from enum import Enum
-from typing import Protocol
+from typing import Final
+
+from mypy_extensions import trait
 
 from gateway.apis.call import Api, ApiError
 from gateway.apis.usage import is_stream_error
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.heads import Headers, Origin, RequestHead, request_head
-from gateway.proxy.pool import ConnectAttempt, EndpointPool
-from gateway.proxy.relay import Relay
-from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.pool import ConnectAttempt, EndpointPool, Waiter
+from gateway.proxy.relay import Relay, Writer
+from gateway.proxy.upstream import ResponseSink, UpstreamConnection
 from gateway.record import RequestRecord
 from routing.decision import Decision
 
-_REPORT_EVERY = 32  # events between two progress reports to the ledger
+_REPORT_EVERY: Final = 32  # events between two progress reports to the ledger
 
 
 class Phase(Enum):
@@ -38,18 +40,19 @@ class Phase(Enum):
     OVER = 4
 
 
-class ClientSide(Protocol):
+@trait
+class ClientSide(Writer):
     """What a delivery needs of the client's connection."""
 
-    deadline: float
     write_blocked: bool
     origin: Origin
 
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
+    def expect_until(self, deadline: float) -> None:
+        """Wait for the next sign of life until then, and call `Delivery.timed_out` after it."""
 
 
-class Owner(Protocol):
+@trait
+class Owner:
     """Whom a delivery reports its end to; the exchange in production. Exactly one is called."""
 
     def delivered(self, relay: Relay, reason: str) -> None:
@@ -62,7 +65,7 @@ class Owner(Protocol):
         """The client reads no more."""
 
 
-class Delivery:
+class Delivery(ResponseSink, Waiter):
     """One routed request, from the first attempt to the end of its answer."""
 
     def __init__(
@@ -168,7 +171,7 @@ class Delivery:
         router.failed(self.decision, now, reason, refused=refused, blameless=blameless)
         if not router.retry(self.decision, now):
             return False
-        self._record.retries.append(reason)
+        self._record.retries += (reason,)
         self._drop_upstream()
         self._pool = self._context.pools.of(self.decision.endpoint.endpoint)
         self._attempt()
@@ -197,7 +200,6 @@ class Delivery:
         now = self._now()
         if self._phase is Phase.WAITING and not self._begin(relay, data, now):
             return
-        self._expect_within(self._idle_timeout, now)
         relay.data(data, now)
         events = relay.meter.events
         if events - self._reported >= _REPORT_EVERY:
@@ -209,6 +211,7 @@ class Delivery:
         if relay.opens_with_failure(data) and self._try_next("stream_error"):
             return False
         self._phase = Phase.RELAYING
+        self._expect_within(self._idle_timeout, now)
         self._body = b""  # it will not be sent again; a long stream need not keep it
         if relay.is_event_stream:
             self._context.router.first_token(self.decision, now)
@@ -276,6 +279,13 @@ class Delivery:
         """The deadline on the client's side passed."""
         settings, now = self._context.settings, self._context.now()
         whole = now - self._record.started >= settings.request_timeout
+        if self._phase is Phase.RELAYING and not whole:
+            assert self._relay is not None
+            # The deadline was set when the body began; since then pieces came, it is later.
+            latest_piece = self._relay.meter.last_at
+            if latest_piece + self._idle_timeout > now:
+                self._expect_within(self._idle_timeout, latest_piece)
+                return
         if self._client.write_blocked and not whole:
             # It reads nothing, so nothing is read from the endpoint, whose fault it is not.
             self.cancel()
@@ -309,7 +319,7 @@ class Delivery:
     def _expect_within(self, seconds: float, now: float) -> None:
         """Set the deadline for the next sign of life, within that of the whole request."""
         soon = now + seconds
-        self._client.deadline = soon if soon < self._latest else self._latest
+        self._client.expect_until(soon if soon < self._latest else self._latest)
 
     def client_blocked(self) -> None:
         """The client does not keep up: stop reading from the endpoint."""

@@ -16,10 +16,13 @@ from array import array
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
-from typing import Protocol
+from typing import Final
+
+from mypy_extensions import trait
 
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import AnswerModel, AnswerModels, Forward, error_dialect, resolve
+from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
@@ -27,23 +30,24 @@ from gateway.objectives import targets_of
 from gateway.ours import internal_fields
 from gateway.paths import BadTargetError, matchable_path
 from gateway.proxy.context import ProxyContext
-from gateway.proxy.delivery import ClientSide, Delivery
+from gateway.proxy.delivery import ClientSide, Delivery, Owner
 from gateway.proxy.heads import RequestHead, own_response
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
 from routing.decision import Decision, Rejection
 
-_ALLOWED = "GET, HEAD, POST, OPTIONS"
+_ALLOWED: Final = "GET, HEAD, POST, OPTIONS"
 
 
-class Connection(ClientSide, Protocol):
+@trait
+class Connection(ClientSide):
     """What an exchange needs of the client's connection."""
 
     def exchange_over(self, *, keep_alive: bool) -> None:
         """Everything is written: turn to the next request, or close once it is flushed."""
 
 
-class Exchange:
+class Exchange(Owner):
     """One request from its last byte read to its record written."""
 
     def __init__(
@@ -112,6 +116,7 @@ class Exchange:
     def _forward(self, api: Api) -> None:
         self._api = api
         self._record.api = api.name
+        self._bound_depth()
         call = api.read(self._body)
         self._keep_out_internal_fields(call)
         context = self._context
@@ -119,6 +124,15 @@ class Exchange:
             self._tokenize(api, call)
         else:
             self._route(api, call, call.token_ids)
+
+    def _bound_depth(self) -> None:
+        limit = self._context.settings.max_json_depth
+        if limit is not None and deeper_than(self._body, limit):
+            raise ApiError(
+                400,
+                "json_too_deep",
+                f"The body nests arrays and objects more than {limit} levels deep.",
+            )
 
     def _tokenize(self, api: Api, call: Call) -> None:
         """Have the prompt tokenized meanwhile; it is routed when the ids are there, or too late."""
@@ -260,7 +274,8 @@ class Exchange:
         if self._delivery is not None:
             decision = self._delivery.decision
             choice = decision.choice
-            record.failed_endpoints = [failed.endpoint for failed in decision.attempts]
+            if decision.attempts:
+                record.failed_endpoints = tuple(one.endpoint for one in decision.attempts)
             record.predicted_cached_tokens = choice.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
             self._context.router.over(decision)

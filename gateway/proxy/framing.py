@@ -7,11 +7,13 @@ an interrupted event stream can always be ended with an event that says so.
 """
 
 from enum import Enum
+from typing import Final
 
 from gateway.proxy.heads import Headers
 
-_SEPARATORS = (b"\n\n", b"\r\n\r\n")
-_LONGEST_HELD = 65_536
+_SEPARATORS: Final = (b"\n\n", b"\r\n\r\n")
+_LONGEST_HELD: Final = 65_536
+_CHUNK_HEADS: Final = [b"%x\r\n" % size for size in range(1024)]  # a token's event is shorter
 
 
 class Framing(Enum):
@@ -24,7 +26,11 @@ class Framing(Enum):
 
     def frame(self, data: bytes) -> bytes:
         """A piece of the body as it goes on the wire."""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self is Framing.CHUNKED else data
+        if self is not Framing.CHUNKED:
+            return data
+        size = len(data)
+        head = _CHUNK_HEADS[size] if size < len(_CHUNK_HEADS) else b"%x\r\n" % size
+        return b"".join((head, data, b"\r\n"))
 
     @property
     def end(self) -> bytes:

@@ -6,17 +6,17 @@ for the framing that this hop uses. Field names are lower case throughout.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TypeAlias, overload
+from typing import Final, TypeAlias, overload
 
 from gateway.ours import ONLY_OURS
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Header fields in order, names in lower case."""
 
-_HOP_BY_HOP = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -33,15 +33,23 @@ _HOP_BY_HOP = frozenset(
 )
 # accept-encoding: token counts are read from the response, so it must come uncompressed.
 # expect: answered by this hop. host and x-request-id: set by this hop.
-_NOT_FORWARDED = _HOP_BY_HOP | {b"accept-encoding", b"expect", b"host", b"x-request-id"}
-_NOT_RELAYED = _HOP_BY_HOP | {b"x-request-id", b"x-inferway-endpoint"}
-_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"via")
+_NOT_FORWARDED: Final = _HOP_BY_HOP | {b"accept-encoding", b"expect", b"host", b"x-request-id"}
+_NOT_RELAYED: Final = _HOP_BY_HOP | {b"x-request-id", b"x-inferway-endpoint"}
+_FORWARDED: Final = (
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"forwarded",
+    b"via",
+)
 
-_STATUS_LINES = {
+_STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
-_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive"})
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_LONGEST_KNOWN: Final = 128
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_CONNECTION_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 def by_name(headers: Headers) -> dict[bytes, bytes]:
@@ -54,20 +62,28 @@ def by_name(headers: Headers) -> dict[bytes, bytes]:
     return fields
 
 
-@dataclass(slots=True)
 class RequestHead:
     """The head of a client's request."""
 
-    method: str
-    target: bytes
-    headers: Headers
-    keep_alive: bool = True
-    chunked_ok: bool = True  # HTTP/1.1: may be answered in chunks
-    fields: dict[bytes, bytes] = field(init=False)
-    """The headers by name; see `by_name`."""
+    __slots__ = ("chunked_ok", "fields", "headers", "keep_alive", "method", "target")
 
-    def __post_init__(self) -> None:
-        self.fields = by_name(self.headers)
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        *,
+        keep_alive: bool = True,
+        chunked_ok: bool = True,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.chunked_ok = chunked_ok
+        """HTTP/1.1: may be answered in chunks."""
+        self.fields = by_name(headers)
+        """The headers by name; see `by_name`."""
 
     @overload
     def header(self, name: bytes) -> bytes | None: ...
@@ -101,11 +117,11 @@ def _passes(name: bytes) -> bool:
     return not (plain in _NOT_FORWARDED or plain in _FORWARDED or plain.startswith(ONLY_OURS))
 
 
-def _named_by_connection(fields: Mapping[bytes, bytes]) -> frozenset[bytes]:
-    value = fields.get(b"connection")
-    if value is None or value.lower() in _CONNECTION_OPTIONS:
-        return frozenset()
-    return frozenset(token.strip().lower() for token in value.split(b","))
+def _named(connection: bytes) -> frozenset[bytes]:
+    """The fields that a ``Connection`` field names."""
+    if connection.lower() in _CONNECTION_OPTIONS:
+        return _NOTHING
+    return frozenset(token.strip().lower() for token in connection.split(b","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +159,8 @@ def request_head(
 ) -> bytes:
     """The head that goes to an endpoint: the client's fields less what ends at this hop."""
     fields = head.fields
-    named = _named_by_connection(fields)
+    connection = fields.get(b"connection")
+    named = _NOTHING if connection is None else _named(connection)
     lines = [
         head.method.encode(),
         b" ",
@@ -180,7 +197,10 @@ def response_head(
     ``framing`` and ``extra`` are whole header lines. ``own_cors``: the gateway answers CORS,
     so what the endpoint says of it is left out.
     """
-    named = _named_by_connection(by_name(headers))
+    named = _NOTHING
+    for name, value in headers:
+        if name == b"connection":
+            named |= _named(value)
     if own_cors:
         headers = [one for one in headers if not one[0].startswith(b"access-control-")]
     lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]

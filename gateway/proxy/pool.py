@@ -4,14 +4,18 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import cast
 from urllib.parse import urlsplit
 
-from gateway.proxy.upstream import State, UpstreamConnection
+from mypy_extensions import trait
+
+from gateway.proxy.outbox import Outbox
+from gateway.proxy.upstream import ConnectionKeeper, State, UpstreamConnection
 from routing.fleet import Endpoint
 
 
-class Waiter(Protocol):
+@trait
+class Waiter:
     """Who waits for a new connection; the exchange in production."""
 
     def connected(self, connection: UpstreamConnection) -> None:
@@ -66,12 +70,13 @@ class ConnectAttempt:
         self.waiter = None
 
 
-class EndpointPool:
+class EndpointPool(ConnectionKeeper):
     """The connections to one endpoint."""
 
-    def __init__(self, address: Address, settings: PoolSettings) -> None:
+    def __init__(self, address: Address, settings: PoolSettings, outbox: Outbox) -> None:
         self.address = address
         self._settings = settings
+        self._outbox = outbox
         self._idle: list[UpstreamConnection] = []
         self._all: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -103,7 +108,7 @@ class EndpointPool:
         address = self.address
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                _, connection = await asyncio.get_running_loop().create_connection(
+                opened = await asyncio.get_running_loop().create_connection(
                     self._track, address.host, address.port, ssl=self._ssl
                 )
         except TimeoutError:
@@ -111,6 +116,7 @@ class EndpointPool:
         except OSError:  # refused, unreachable, unresolvable, TLS failure
             failure = "connect_failed"
         else:
+            connection = cast(UpstreamConnection, cast(object, opened[1]))
             if attempt.waiter is not None:
                 attempt.waiter.connected(connection)
             else:
@@ -119,10 +125,10 @@ class EndpointPool:
         if attempt.waiter is not None:
             attempt.waiter.not_connected(failure)
 
-    def _track(self) -> UpstreamConnection:
-        connection = UpstreamConnection(self)
+    def _track(self) -> asyncio.BaseProtocol:
+        connection = UpstreamConnection(self, self._outbox)
         self._all.add(connection)
-        return connection
+        return cast(asyncio.BaseProtocol, cast(object, connection))
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take back an idle connection."""
@@ -162,6 +168,8 @@ class Pools:
     """The pools of all endpoints, made on first use."""
 
     def __init__(self, settings: PoolSettings) -> None:
+        self.outbox = Outbox()
+        """What goes out in this turn, towards endpoints and clients alike."""
         self._settings = settings
         self._pools: dict[str, EndpointPool] = {}  # by URL
 
@@ -169,7 +177,7 @@ class Pools:
         """The pool of an endpoint."""
         pool = self._pools.get(endpoint.url)
         if pool is None:
-            pool = EndpointPool(Address.of(endpoint.url), self._settings)
+            pool = EndpointPool(Address.of(endpoint.url), self._settings, self.outbox)
             self._pools[endpoint.url] = pool
         return pool
 

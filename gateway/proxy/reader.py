@@ -7,9 +7,9 @@ States::
 """
 
 from enum import Enum
-from typing import Protocol
 
 import httptools
+from mypy_extensions import trait
 
 from gateway.apis.call import ApiError
 from gateway.proxy.heads import Headers, RequestHead, without_upgrade
@@ -26,7 +26,8 @@ class Reading(Enum):
     STOPPED = 4
 
 
-class Arrivals(Protocol):
+@trait
+class Arrivals:
     """Whom a reader tells what came; the client's connection in production."""
 
     def begins(self) -> None:
@@ -66,50 +67,55 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Parse what came."""
-        while data and self.state is not Reading.STOPPED:
-            data = self._read(data)
+        at = 0
+        while at < len(data) and self.state is not Reading.STOPPED:
+            at = self._read(data, at)
 
     def stop(self) -> None:
         """Throw away whatever else comes."""
         self.state = Reading.STOPPED
         self._body = []
 
-    def _read(self, data: bytes) -> bytes:
-        """Parse up to the end of a head, or of a body of known length; what follows comes back.
+    def _read(self, data: bytes, at: int) -> int:
+        """Parse up to the end of a head, or of a body of known length; where that was comes back.
 
         So the parser is told where each request begins, and every request line is checked
         as it came. (Behind a chunked body only what the parser tells is known.)
         """
-        part = data
+        end = len(data)
         if self.state is Reading.BODY:
-            if self._body_left is not None:
-                part = data[: self._body_left]
+            if self._body_left is not None and self._body_left < end - at:
+                end = at + self._body_left
+            # A view: bodies are long, and the parser copies what it hands on.
+            part: bytes | memoryview = data if end - at == len(data) else memoryview(data)[at:end]
         else:
             if self.state is Reading.BETWEEN:
                 self._arrivals.begins()
                 self._request_line.begin()
-            end = data.find(b"\r\n\r\n")
-            if end >= 0:
-                part = data[: end + 4]
-            if self._request_line.wrong(part):
+            blank = data.find(b"\r\n\r\n", at)
+            if blank >= 0:
+                end = blank + 4
+            head = data[at:end]
+            if self._request_line.wrong(head):
                 self._refuse(ApiError(400, "invalid_http", "The request line is not HTTP/1.1."))
-                return b""
-        body_bytes, self._read_size = self._body_bytes, len(part)
+                return end
+            part = head
+        body_bytes, self._read_size = self._body_bytes, end - at
         self._feed(part)
         # Heads and trailers are bounded as they come, however long a field gets.
         if self.state is Reading.HEAD or (
             self.state is Reading.BODY and self._body_bytes == body_bytes
         ):
-            self._head_bytes += len(part)
+            self._head_bytes += end - at
             if self._head_bytes > self._settings.max_header_bytes:
                 self._refuse(self._head_too_large())
-        return data[len(part) :]
+        return end
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            self._decline_upgrade(bytes(data[upgrade.args[0] :]))
         except httptools.HttpParserError as error:
             if not isinstance(error.__context__, _RefusedError):
                 self._refuse(ApiError(400, "invalid_http", f"The request is not HTTP/1.1: {error}"))
@@ -156,7 +162,7 @@ class RequestReader:
             size = sum(len(name) + len(value) + 4 for name, value in self._fields)
             if size + len(self._target) > settings.max_header_bytes:
                 self._refuse_and_raise(self._head_too_large())
-        version = parser.get_http_version()
+        version = self._request_line.version or parser.get_http_version()
         self._head = head = RequestHead(
             parser.get_method().decode(),
             self._target,
@@ -190,6 +196,7 @@ class RequestReader:
         if self._parser.should_upgrade():
             return  # the parser leaves its body to the other protocol, which we decline
         self.state = Reading.BETWEEN
+        self._request_line.end()
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         head = self._head

@@ -4,7 +4,7 @@ It is *held* until the first byte of its body is there: nothing is committed, an
 may still answer. From then on it is *committed* to what was written.
 """
 
-from typing import Protocol
+from mypy_extensions import trait
 
 from gateway.apis.usage import is_stream_error
 from gateway.meter import ResponseMeter
@@ -12,7 +12,8 @@ from gateway.proxy.framing import EventAligner, Framing, choose
 from gateway.proxy.heads import Headers, RequestHead, response_head
 
 
-class Writer(Protocol):
+@trait
+class Writer:
     """Where bytes for the client go."""
 
     def write(self, data: bytes) -> None:

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import ssl
 from contextlib import suppress
+from typing import Final, cast
 
 from gateway.proxy.client import ClientConnection
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.roster import Roster
 
-_TICK = 0.25  # seconds between two looks at every deadline: coarse, and one timer for all
-_TLS_SHUTDOWN_SECONDS = 2.0
+_TICK: Final = 0.25  # seconds between two looks at every deadline: coarse, and one timer for all
+_TLS_SHUTDOWN_SECONDS: Final = 2.0
 _log = logging.getLogger("inferway.proxy")
 
 
@@ -45,7 +46,7 @@ class ProxyServer:
         if self._tls is not None:
             timeouts = (self._context.settings.header_timeout, _TLS_SHUTDOWN_SECONDS)
         self._server = await loop.create_server(
-            lambda: ClientConnection(self._context, self._roster),
+            self._accept,
             self._host,
             self._port,
             backlog=4096,
@@ -55,6 +56,9 @@ class ProxyServer:
         )
         self._port = self._server.sockets[0].getsockname()[1]
         self._tick()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        return cast(asyncio.BaseProtocol, ClientConnection(self._context, self._roster))
 
     def _tick(self) -> None:
         now = self._context.now()

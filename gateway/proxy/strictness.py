@@ -6,17 +6,19 @@ hosts, other protocol versions. Each of these is refused here, once the head is 
 """
 
 import re
+from functools import lru_cache
+from typing import Final
 
 from gateway.apis.call import ApiError
 from gateway.proxy.heads import RequestHead
 
 # RFC 3986 section 3.2 without userinfo: a name or address, bracketed for IPv6, and a port.
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]{0,5})?")
-_VERSIONS = frozenset({"1.0", "1.1"})
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]{0,5})?")
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
-_REQUEST_LINE = re.compile(rb"[A-Z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
+_EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 
 
 class RequestLine:
@@ -26,20 +28,27 @@ class RequestLine:
     than HTTP.
     """
 
-    __slots__ = ("_seen", "_whole")
+    __slots__ = ("_seen", "_whole", "version")
 
     def __init__(self) -> None:
         self._seen = b""
         self._whole = False
+        self.version = ""
+        """Of HTTP, as ``1.1``; empty where the line was not checked as a whole."""
 
     def wrong(self, data: bytes) -> bool:
         """Whether the line is wrong as far as it is there. ``data``: what was read now."""
         if self._whole:
             return False
-        line = _EMPTY_LINES.sub(b"", self._seen + data, count=1)
-        if _REQUEST_LINE.match(line):
+        line = data
+        found = None if self._seen else _REQUEST_LINE.match(line)
+        if found is None:
+            line = _EMPTY_LINES.sub(b"", self._seen + data, count=1)
+            found = _REQUEST_LINE.match(line)
+        if found is not None:
             self._seen = b""
             self._whole = True
+            self.version = line[found.end() - 5 : found.end() - 2].decode()
             return False
         self._seen = line
         return b"\n" in line or (line[:1] == b"\r" and line != b"\r")
@@ -48,9 +57,18 @@ class RequestLine:
         """The next request is expected."""
         self._whole = False
 
+    def end(self) -> None:
+        """The request is whole; the next one's line may stand where it is not seen here."""
+        self.version = ""
+
 
 def _refused(reason: str, message: str) -> ApiError:
     return ApiError(400, reason, message)
+
+
+@lru_cache(maxsize=256)  # a gateway has a few names, and a head is of bounded size
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value.strip(b" \t")) is not None
 
 
 def problem_of(head: RequestHead, version: str) -> ApiError | None:
@@ -64,7 +82,7 @@ def problem_of(head: RequestHead, version: str) -> ApiError | None:
     if host is None:
         if version == "1.1":
             return _refused("bad_host", "The Host field is missing.")
-    elif not _HOST.fullmatch(host.strip(b" \t")):
+    elif not _is_host(host):
         return _refused("bad_host", "The Host field is not a host name and port.")
     coding = fields.get(b"transfer-encoding")
     if coding is not None and (coding.strip(b" \t").lower() != b"chunked" or version == "1.0"):

@@ -12,14 +12,16 @@ response that arrives whole is relayed in one write.
 
 import asyncio
 from enum import Enum
-from typing import Protocol, cast
+from typing import Final, cast
 
 import httptools
+from mypy_extensions import trait
 
 from gateway.proxy.heads import Headers
+from gateway.proxy.outbox import Outbox, Sender
 
-_BODILESS_STATUSES = frozenset({204, 304})
-_WRITE_JOINED_BELOW = 16_384  # bytes; a copy this small is cheaper than a second buffer
+_BODILESS_STATUSES: Final = frozenset({204, 304})
+_WRITE_JOINED_BELOW: Final = 16_384  # bytes; a copy this small is cheaper than a second buffer
 
 
 class _UnreadableError(Exception):
@@ -34,7 +36,8 @@ class State(Enum):
     CLOSED = 3
 
 
-class ResponseSink(Protocol):
+@trait
+class ResponseSink:
     """Whom a response is for; the exchange in production."""
 
     def response_head(self, status: int, headers: Headers) -> None:
@@ -52,7 +55,8 @@ class ResponseSink(Protocol):
         """
 
 
-class ConnectionKeeper(Protocol):
+@trait
+class ConnectionKeeper:
     """Whoever lent the connection; the pool in production."""
 
     def release(self, connection: "UpstreamConnection") -> None:
@@ -62,13 +66,15 @@ class ConnectionKeeper(Protocol):
         """Forget a connection that is closed or must not be used again."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to an endpoint."""
+class UpstreamConnection:
+    """One connection to an endpoint: an `asyncio.Protocol` by shape (see decisions/0006)."""
 
-    def __init__(self, keeper: ConnectionKeeper) -> None:
+    def __init__(self, keeper: ConnectionKeeper, outbox: Outbox) -> None:
         self.state = State.IDLE
         self.idle_since = 0.0
         self._keeper = keeper
+        self._outbox = outbox
+        self._sender: Sender | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._sink: ResponseSink | None = None
@@ -78,12 +84,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _expect_response(self) -> None:
         self._headers: Headers = []
-        self._pieces: list[bytes] = []
+        self._piece = b""  # of the body, as one read brought it
+        self._pieces: list[bytes] = []  # when it brought several, with the first
         self._status = 0
         self._bodiless = False
         self._started = False  # a byte of the response came
+        self._is_http_1_1 = False  # as its first line says; asking the parser takes longer
         self._head_new = False  # the head is parsed and not delivered yet
         self._until_close = False  # the body ends when the connection does
+        self._sized = False  # the body ends where Content-Length says
+        self._surplus = False  # bytes came behind the end, in the read that brought the end
         self._complete = False
         self._reusable = False
 
@@ -95,14 +105,16 @@ class UpstreamConnection(asyncio.Protocol):
         ``bodiless``: it is a HEAD, whose response ends with its head.
         """
         assert self.state is State.IDLE
-        assert self._transport is not None
+        sender = self._sender
+        assert sender is not None
         self.state = State.BUSY
         self._sink = sink
         self._bodiless = bodiless
         if len(body) < _WRITE_JOINED_BELOW:
-            self._transport.write(head + body)
+            sender.write(head + body)
         else:
-            self._transport.writelines((head, body))
+            sender.write(head)
+            sender.write(body)
 
     def cancel(self) -> None:
         """Drop request and connection at once: the endpoint sees a reset and frees its engine."""
@@ -125,6 +137,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Close for good; idempotent."""
         self.state = State.CLOSED
         self._keeper.discard(self)
+        if self._sender is not None:
+            self._sender.drop()
         if self._transport is not None:
             self._transport.abort()
 
@@ -133,20 +147,29 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
+        self._sender = Sender(self._outbox, self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and hand it on."""
         if self._sink is None:  # nobody asked: bytes on an idle connection, or after a cancel
             self.close()
             return
-        self._started = True
+        if not self._started:
+            self._started = True
+            self._is_http_1_1 = data.startswith(b"HTTP/1.1 ")
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._complete:
                 self._fail("bad_response")
                 return
+            self._surplus = True
+        if self._surplus:
             self._reusable = False
+            if self._sized:
+                # The length is wrong (RFC 9112, 6.3): what looks whole is not to be trusted.
+                self._fail("bad_response")
+                return
         self._deliver()
 
     def _deliver(self) -> None:
@@ -155,19 +178,20 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head_new:
             self._head_new = False
             sink.response_head(self._status, self._headers)
-        if self._pieces and self._sink is sink:
-            pieces = self._pieces
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._pieces = []
+        if self._piece and self._sink is sink:
+            data, self._piece = self._piece, b""
+            if self._pieces:
+                data = b"".join(self._pieces)
+                self._pieces = []
             sink.response_data(data)
         if self._complete and self._sink is sink:
             self._let_go()
             sink.response_complete()
 
     def _let_go(self) -> None:
-        assert self._transport is not None
+        assert self._sender is not None
         self._sink = None
-        if self._reusable and not self._transport.get_write_buffer_size():
+        if self._reusable and self._sender.sent:
             self._responses += 1
             self._expect_response()
             self.state = State.IDLE
@@ -202,7 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A head begins; after a complete response it is one that nobody asked for."""
         if self._complete:
-            self._reusable = False
+            self._surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field. Trailers come after the head and end here."""
@@ -216,7 +240,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = self._parser.get_status_code()
         if self._status < 200:
             return
-        version = self._parser.get_http_version()
+        version = "1.1" if self._is_http_1_1 else self._parser.get_http_version()
         if version not in {"1.0", "1.1"}:
             raise _UnreadableError
         framed = coded = False
@@ -229,13 +253,21 @@ class UpstreamConnection(asyncio.Protocol):
             elif name == b"content-length":
                 framed = True
         self._head_new = True
+        bodiless = self._bodiless or self._status in _BODILESS_STATUSES
         self._until_close = not framed and self._status not in _BODILESS_STATUSES
+        self._sized = framed and not coded and not bodiless
         if self._bodiless:
             self._complete = True
 
     def on_body(self, data: bytes) -> None:
         """Collect a piece of the body."""
-        if not self._complete:
+        if self._complete:
+            return
+        if not self._piece:
+            self._piece = data
+        else:
+            if not self._pieces:
+                self._pieces.append(self._piece)
             self._pieces.append(data)
 
     def on_message_complete(self) -> None:
@@ -243,6 +275,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status < 200:
             self._headers = []
             self._status = 0
+            self._is_http_1_1 = False
         elif not self._complete:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()

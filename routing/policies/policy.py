@@ -1,7 +1,6 @@
 """The contract of a policy: rank the endpoints that may take a request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from routing.endpoint import EndpointState
@@ -10,7 +9,6 @@ from routing.prefix.match import Match
 from routing.request import Request
 
 
-@dataclass(slots=True)
 class Slate:
     """The candidates for one request and what is known about each of them for it.
 
@@ -18,20 +16,40 @@ class Slate:
     sweeps the columns of ``group.table`` instead and looks at a few endpoints only.
     """
 
-    group: Group
-    """Endpoints that serve the request's model and may be chosen; never empty."""
-    held: Match
-    """How many leading blocks of the prompt each of them is believed to have in its cache."""
-    block_tokens: float
-    """Tokens in a block, as expected for this model's text."""
-    prompt_tokens: float
-    """Tokens of all prompts of the request together."""
-    output_tokens: int
-    """Tokens the request is expected to produce."""
-    ttft_target: float = 2.0
-    """Seconds in which the request's first token should come."""
-    itl_target: float = 0.050
-    """Seconds in which each further token should come."""
+    __slots__ = (
+        "block_tokens",
+        "group",
+        "held",
+        "itl_target",
+        "output_tokens",
+        "prompt_tokens",
+        "ttft_target",
+    )
+
+    def __init__(
+        self,
+        group: Group,
+        held: Match,
+        block_tokens: float,
+        prompt_tokens: float,
+        output_tokens: int,
+        ttft_target: float = 2.0,
+        itl_target: float = 0.050,
+    ) -> None:
+        self.group = group
+        """Endpoints that serve the request's model and may be chosen; never empty."""
+        self.held = held
+        """How many leading blocks of the prompt each of them is believed to have in its cache."""
+        self.block_tokens = block_tokens
+        """Tokens in a block, as expected for this model's text."""
+        self.prompt_tokens = prompt_tokens
+        """Tokens of all prompts of the request together."""
+        self.output_tokens = output_tokens
+        """Tokens the request is expected to produce."""
+        self.ttft_target = ttft_target
+        """Seconds in which the request's first token should come."""
+        self.itl_target = itl_target
+        """Seconds in which each further token should come."""
 
     @property
     def endpoints(self) -> Sequence[EndpointState]:
@@ -50,26 +68,36 @@ class Slate:
         return self.tokens(blocks) if blocks else 0.0
 
 
-@dataclass(slots=True, eq=False)
 class Choice:
     """One ranked candidate and why it stands where it stands."""
 
-    endpoint: EndpointState
-    score: float
-    """Lower is better; the unit is the policy's own."""
-    cached_tokens: float
-    """Prompt tokens that the views say are in the endpoint's cache, before any doubt in them."""
-    predicted_ttft: float | None
-    """Predicted seconds to the first token; None when the policy predicts no time."""
-    explanation: str
-    """Format string of the reason, over ``facts``."""
-    facts: tuple[object, ...] = ()
-    """What the policy saw when it chose: numbers and names, never anything that changes."""
+    __slots__ = ("cached_tokens", "endpoint", "explanation", "facts", "predicted_ttft", "score")
+
+    def __init__(
+        self,
+        endpoint: EndpointState,
+        score: float,
+        cached_tokens: float,
+        predicted_ttft: float | None,
+        explanation: str,
+        facts: tuple[object, ...] = (),
+    ) -> None:
+        self.endpoint = endpoint
+        self.score = score
+        """Lower is better; the unit is the policy's own."""
+        self.cached_tokens = cached_tokens
+        """Prompt tokens in the endpoint's cache, as the views say, before any doubt in them."""
+        self.predicted_ttft = predicted_ttft
+        """Predicted seconds to the first token; None when the policy predicts no time."""
+        self.explanation = explanation
+        """Format string of the reason, over ``facts`` and what this ``choice`` itself says."""
+        self.facts = facts
+        """What the policy saw when it chose: numbers and names, never anything that changes."""
 
     @property
     def reason(self) -> str:
         """Why, for people. Put into words only when somebody looks."""
-        return self.explanation.format(*self.facts)
+        return self.explanation.format(*self.facts, choice=self)
 
 
 class Policy(Protocol):

@@ -15,8 +15,8 @@ its path is put in order, once for each split.
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from itertools import zip_longest
 from sys import getsizeof
+from typing import Final
 
 from routing.prefix.match import Match
 from routing.prefix.tree import NODE_BLOCKS, Node, descend, new_root
@@ -25,12 +25,12 @@ from routing.request import Chain
 # What things weigh, measured with sys.getsizeof on 64-bit CPython 3.11 and rounded up to the
 # allocator's 16 bytes. Hash tables are charged at the sparse end of what they reach under
 # steady insertion and deletion (a slot in three used), so that the budget holds in real memory.
-_DICT_ENTRY = 80
-_LRU_ENTRY = 160  # an OrderedDict's: a dict entry, a link and its place in the link table
-_HASH_KEY = 48
-BLOCK_BYTES = 8
+_DICT_ENTRY: Final = 80
+_LRU_ENTRY: Final = 160  # an OrderedDict's: a dict entry, a link and its place in the link table
+_HASH_KEY: Final = 48
+BLOCK_BYTES: Final = 8
 """A block: one hash in a run."""
-NODE_BYTES = (
+NODE_BYTES: Final = (
     getsizeof(Node(None, new_root().run))
     + 16
     + 80  # the object, its GC header, its run's header
@@ -41,9 +41,9 @@ NODE_BYTES = (
     + _LRU_ENTRY
 )
 """A node without blocks, holders or children."""
-CHILDREN_BYTES = getsizeof({0: 0}) + 16
+CHILDREN_BYTES: Final = getsizeof({0: 0}) + 16
 """What a node's table of children adds."""
-HOLDER_BYTES = _DICT_ENTRY + _LRU_ENTRY
+HOLDER_BYTES: Final = _DICT_ENTRY + _LRU_ENTRY
 """A holder of a node: its entry there, and the node's entry in the holder's order of use."""
 
 
@@ -115,18 +115,18 @@ class PrefixIndex:
         path, covered = descend(self._root, chain)
         held: dict[str, int] = {}
         wide: list[tuple[int, Mapping[str, int]]] = []
-        end = 0
-        for node, below in zip_longest(path, path[1:]):
+        end, last = 0, len(path) - 1
+        for depth, node in enumerate(path):
             end += len(node.run)
             holders = node.holders
             # Holders only get fewer on the way down: as many below means the same ones.
-            if below is None or len(below.holders) < len(holders):
+            if depth == last or len(path[depth + 1].holders) < len(holders):
                 blocks = end if end < covered else covered
-                if len(holders) <= few:
-                    held.update(dict.fromkeys(holders, blocks))
-                else:
-                    wide.append((blocks, holders))
-        wide.reverse()
+                if len(holders) > few:
+                    wide.insert(0, (blocks, holders))
+                    continue
+                for key in holders:
+                    held[key] = blocks
         if self._gone:
             for key in self._gone.keys() & held.keys():
                 del held[key]
@@ -252,12 +252,16 @@ class PrefixIndex:
 
     def _drop(self, node: Node, holder: _Holder) -> None:
         """Take the holder off a node that is a leaf for it; a node nobody holds goes."""
-        del node.holders[holder.key]
-        parent = node.parent
+        del holder.nodes[node]
+        self._release(node, holder)
+
+    def _release(self, node: Node, holder: _Holder) -> None:
+        """`_drop` of a node that is out of the holder's order of use already."""
+        key, parent = holder.key, node.parent
+        del node.holders[key]
         assert parent is not None
         if parent is not self._root:
-            parent.holders[holder.key] -= 1
-        del holder.nodes[node]
+            parent.holders[key] -= 1
         holder.blocks -= len(node.run)
         self._bytes -= HOLDER_BYTES
         if not node.holders:
@@ -340,12 +344,14 @@ class PrefixIndex:
 
     def _evict_from(self, holder: _Holder) -> None:
         """Drop the holder's least recently used leaf."""
+        nodes, key = holder.nodes, holder.key
         while True:
-            node = next(iter(holder.nodes))
-            if not node.holders[holder.key]:
-                self._drop(node, holder)
+            node, _ = nodes.popitem(last=False)
+            if not node.holders[key]:
+                self._release(node, holder)
                 return
-            _freshen(node, holder.nodes)
+            nodes[node] = None
+            _freshen(node, nodes)
 
     def _holders_of(self, node: Node) -> list[_Holder]:
         return [self._by_key[key] for key in node.holders]

@@ -6,6 +6,7 @@ one that many share it keeps the index's own table, to be asked about single end
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 Keys = Callable[[str], str | None]
 """Endpoint name -> the key it is filed under in the index; None when nothing is."""
@@ -57,7 +58,7 @@ class Match:
         return [place for place in places if key(names[start + place]) in holders]
 
 
-NOTHING = Match({})
+NOTHING: Final = Match({})
 """Nobody holds anything."""
 
 

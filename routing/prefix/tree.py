@@ -12,10 +12,11 @@ Two properties hold everywhere and are what makes matching cheap:
 """
 
 from array import array
+from typing import Final
 
 from routing.request import Chain
 
-NODE_BLOCKS = 64
+NODE_BLOCKS: Final = 64
 """Most blocks in a node: the grain of eviction."""
 
 

@@ -12,6 +12,7 @@ to be reported; any other one is believed to hold what it was sent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from routing.loads import Group
 from routing.prefix.index import PrefixIndex
@@ -19,9 +20,9 @@ from routing.prefix.match import NOTHING, Match, together
 from routing.prefix.residency import Held, Residency
 from routing.request import Chain, Request
 
-_FEW_HOLDERS = 32  # a prefix with more holders is looked up, not spelled out
-_RECENT_BYTES = 64 << 20
-_NOTHING_HELD = Held(0, 0)
+_FEW_HOLDERS: Final = 32  # a prefix with more holders is looked up, not spelled out
+_RECENT_BYTES: Final = 64 << 20
+_NOTHING_HELD: Final = Held(0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def test_overhead_measures_every_kind_of_work_and_verifies_it(tmp_path: Path) ->
         tmp_path / "overhead.json",
         *("overhead", "--gateway", "inferway", "--gateway", "direct"),
         *("--rounds", "1", "--scale", "0.01", "--scenario", "unary-4k-c32"),
-        *("--scenario", "streams", "--scenario", "long-220k-c20"),
+        *("--scenario", "streams", "--scenario", "long-220k-c20", "--interpreted"),
     )
     assert done.returncode == 0, done.stdout
     assert found["machine"]["cores"] >= 1 and found["parameters"]["scale"] == 0.01
@@ -53,7 +53,7 @@ def test_a_rival_that_is_not_there_is_named_and_fails_the_checks(tmp_path: Path)
     done, found = bench(
         tmp_path / "absent.json",
         *("overhead", "--gateway", "inferway", "--gateway", "vllm-router"),
-        *("--rounds", "1", "--scale", "0.001", "--scenario", "unary-4k-c1"),
+        *("--rounds", "1", "--scale", "0.001", "--scenario", "unary-4k-c1", "--interpreted"),
     )
     assert done.returncode == 1
     assert found["notes"] == ["vllm-router: absent: vllm-router is not installed"]
@@ -114,3 +114,51 @@ def test_extproc_measures_pickers_behind_the_real_envoy(tmp_path: Path) -> None:
     held = medians["inferway", "recommended", "streams-5000"]
     assert held["bytes_per_stream"] is not None
     assert "Envoy us/req" in done.stdout
+
+
+def test_chaos_breaks_a_server_and_its_line_and_nothing_is_lost(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "chaos.json",
+        *("chaos", "--fault", "kill", "--fault", "length", "--seconds", "4"),
+    )
+    rows = {row["fault"]: row for row in found["medians"]}
+    assert rows.keys() == {"kill", "length"}
+    for row in rows.values():
+        assert row["strikes"] > 0 and row["answered"] > 0
+        assert row["offered"] == row["answered"] + row["errors"]
+        assert row["wrong"] == row["lost"] == row["ledger_left"] == 0
+    assert "length" in done.stdout
+
+
+def test_a_benchs_gateway_ends_with_the_bench() -> None:
+    """However the bench ends: the other end of a pipe closes even when it is killed."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bench.chaos.served", "serve", "http://127.0.0.1:9"),
+            *("--port", "0", "--admin-port", "0"),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stderr is not None
+    try:
+        assert any("serving clients on" in line for line in process.stderr)
+        process.stdin.close()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_soak_samples_what_must_not_grow(tmp_path: Path) -> None:
+    """Half a minute proves nothing about slopes: only that they are taken from real samples."""
+    _, found = bench(tmp_path / "soak.json", *("soak", "--minutes", "0.4", "--rate", "50"))
+    (figures,) = found["medians"]
+    assert figures["answered"] + figures["aborted"] == figures["offered"] > 500
+    assert figures["wrong"] == figures["left_in_ledgers"] == 0
+    assert len(found["rounds"]) >= 4
+    assert all(sample["rss_bytes"] > 0 and sample["descriptors"] > 0 for sample in found["rounds"])
+    judged = {check["name"]: check for check in found["checks"]}
+    assert not judged["answered"]["ok"]  # 50 a second are too few, and it says so

@@ -62,6 +62,12 @@ BOUNDS = [
     Bound(
         "body_too_large", 413, post("/v1/chat/completions", b"x" * 2000), {"max_body_bytes": 1024}
     ),
+    Bound(
+        "json_too_deep",
+        400,
+        post("/v1/chat/completions", b'{"x":' + b"[" * 9 + b"]" * 9 + b"}"),
+        {"max_json_depth": 9},
+    ),
     Bound("header_timeout", 408, UNARY[:30], {"header_timeout": 0.3}),
     Bound("body_timeout", 408, UNARY[:-5], {"header_timeout": 0.2, "body_timeout": 0.2}),
     Bound("first_byte_timeout", 504, UNARY, {"first_byte_timeout": 0.3}),

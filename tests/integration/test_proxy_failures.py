@@ -127,7 +127,7 @@ async def test_a_kept_alive_connection_that_died_is_replaced_without_blame() -> 
         await send(proxy.port, UNARY)
         answer = await send(proxy.port, UNARY)
         assert answer.startswith(b"HTTP/1.1 200")
-        assert proxy.records[-1].retries == []
+        assert proxy.records[-1].retries == ()
         assert (len(upstream.received), upstream.connections) == (3, 2)
 
 

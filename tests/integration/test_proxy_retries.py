@@ -231,7 +231,7 @@ async def test_a_new_connection_that_dies_too_is_the_servers_fault() -> None:
         answer = Answer(await send(proxy.port, UNARY))
         assert answer.status == 502 and answer.retry_after
         assert len(upstream.received) == 3, "once on the old connection, once on a new one"
-        assert proxy.records[-1].failed_endpoints == [f"127.0.0.1:{upstream.port}"]
+        assert proxy.records[-1].failed_endpoints == (f"127.0.0.1:{upstream.port}",)
 
 
 def assert_blameless(proxy: ProxyUnderTest) -> None:

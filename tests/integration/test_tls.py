@@ -1,7 +1,6 @@
 """TLS on real connections: who gets in, and what a changed certificate does to whom."""
 
 import asyncio
-import functools
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,10 +11,18 @@ from typing import cast
 import pytest
 import trustme
 
+from gateway.app import Gateway
 from gateway.proxy.client import ClientConnection
 from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.roster import Roster
-from gateway.settings import ProxySettings
+from gateway.settings import (
+    AdminSettings,
+    EndpointSettings,
+    ListenSettings,
+    LogSettings,
+    ProxySettings,
+    Settings,
+)
 from gateway.tls import ServerTls, upstream_context
 from tests.support.certificates import Files, written
 from tests.support.gateways import chat, post, running_proxy, send, until
@@ -225,7 +232,10 @@ async def test_a_client_speaks_to_the_proxy_through_tls(files: Files) -> None:
     large = b'{"text":"%b"}' % (b"x" * 8_000_000)
     request = post("/v1/chat/completions", chat(), b"connection: close\r\n")
     async with Upstream(unary(large)) as upstream, running_proxy([upstream.url]) as proxy:
-        serving = functools.partial(ClientConnection, proxy.context, Roster())
+
+        def serving() -> asyncio.Protocol:
+            return cast(asyncio.Protocol, ClientConnection(proxy.context, Roster()))
+
         async with listening(ServerTls(files.settings()), serving) as port:
             answer = await answer_to(port, files.trusted(), request)
         await until(lambda: proxy.in_flight == 0)
@@ -257,3 +267,37 @@ async def test_an_endpoint_may_speak_tls(files: Files, tmp_path: Path) -> None:
         server.close()
         await server.wait_closed()
     assert statuses == [200, 200, 502]
+
+
+async def test_probes_know_endpoints_by_the_same_authority(files: Files, tmp_path: Path) -> None:
+    """What requests may be sent to must be seen to be healthy."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await read_request(reader) is not None:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(
+        answer, "127.0.0.1", 0, ssl=ServerTls(files.settings()).context
+    )
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    authority = written(files.authority, tmp_path / "ca.pem")
+    healthy = []
+    try:
+        for proxy in (ProxySettings(upstream_ca_file=authority), ProxySettings()):
+            gateway = Gateway(
+                Settings(
+                    listen=ListenSettings(port=0),
+                    admin=AdminSettings(port=0),
+                    endpoints=(EndpointSettings(url=url, models=("m",)),),
+                    proxy=proxy,
+                    log=LogSettings(access=False),
+                )
+            )
+            await gateway.start()
+            healthy.append(len(gateway.router.fleet.serving(None)))
+            await gateway.stop()
+    finally:
+        server.close()
+        await server.wait_closed()
+    assert healthy == [1, 0]

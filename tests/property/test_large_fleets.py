@@ -16,13 +16,14 @@ from routing.decision import Decision
 from routing.endpoint import SCRAPE_FRESH_SECONDS
 from routing.fleet import Endpoint, EndpointState, Fleet, Health, Load
 from routing.policies import make_policy
-from routing.policies.predicted_time import NEAR_TIE, SCORE_ALL
+from routing.policies.predicted_time import NEAR_TIE, SCORE_ALL, PredictedTime
 from routing.prefix.chain import BLOCK_TOKENS
 from routing.prefix.index import PrefixIndex
 from routing.request import Chain, Request
 from routing.router import Router, RouterSettings
 
 PRICE = 0.35 * 2.0 / 0.050
+ROOM_PRICE = 2.0
 RANKED = 8
 
 
@@ -38,6 +39,9 @@ class LargeFleet:
         self.live: list[Decision] = []
         self.prefixes = [self.blocks(random.randint(1, 90)) for _ in range(3)]
         self.prefixes.append(self.prefixes[0] + self.blocks(20))
+        longest = self.prefixes[-1]
+        for _ in range(random.choice([0, 8])):  # many lengths of one prompt, each held by some
+            self.prefixes.append(longest[: random.randint(1, len(longest))])
         spread = random.choice([0.0, 0.01, 1.0])  # how unlike the endpoints are
         busy = random.choice([0, 3, 8])
         for number in range(size):
@@ -85,7 +89,12 @@ class LargeFleet:
             case 3:
                 router.fleet.drain(name, self.now)
             case 4:
-                load = Load(self.now, running=random.randint(0, 9), waiting=random.randint(0, 4))
+                load = Load(
+                    self.now,
+                    running=random.randint(0, 9),
+                    waiting=random.randint(0, 4),
+                    kv_usage=random.choice([None, 0.0, 0.5, random.random(), 1.0]),
+                )
                 router.fleet.observe_load(name, load)
             case 5:
                 for _ in range(3):
@@ -109,12 +118,19 @@ class LargeFleet:
         self.live.append(decision)
         return decision
 
+    @property
+    def reuse(self) -> float:
+        """How often cached tokens are found again, as predicted_time has learned it."""
+        policy = self.router.policy
+        assert isinstance(policy, PredictedTime)
+        return policy.reuse.times
+
     def available(self) -> list[EndpointState]:
         self.router.fleet.tick(self.now)
         return [state for state in self.router.fleet if state.available]
 
 
-def seconds(state: EndpointState, now: float, prompt: float, cached: float) -> float:
+def seconds(state: EndpointState, now: float, prompt: float, cached: float, reuse: float) -> float:
     """The score of predicted_time, by its docstring."""
     prefill, step = state.timing.prefill, state.timing.decode
     tokens, context = state.ledger.queued_prefill(now, prefill.slope, prefill.tilt)
@@ -126,7 +142,10 @@ def seconds(state: EndpointState, now: float, prompt: float, cached: float) -> f
     ttft = prefill.fixed + tokens * prefill.slope + context * prefill.tilt + work
     itl = step.fixed + step.slope * (decoding + 1)
     itl += step.tilt * (state.ledger.context_tokens + prompt)
-    return ttft + PRICE * (itl + decoding * (work / 256 + step.slope + step.tilt * prompt))
+    usage = (None if state.load is None else state.load.kv_usage) or 0.0
+    lost = ROOM_PRICE * reuse * usage**3 * (prompt - cached + 256) * prefill.slope
+    delay = (work + lost) / 256 + step.slope + step.tilt * prompt
+    return ttft + lost + PRICE * (itl + decoding * delay)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(SCORE_ALL + 20, 150))
@@ -138,8 +157,9 @@ def test_predicted_time_ranks_as_if_it_had_scored_all(seed: int, size: int) -> N
         request = large.request()
         prompt, held = request.prompt_tokens, large.router.prefix.match(request.chains[0])
         cached = {name: blocks * BLOCK_TOKENS for name, blocks in held.items()}
+        reuse = large.reuse
         scores = {
-            state.name: seconds(state, large.now, prompt, cached.get(state.name, 0))
+            state.name: seconds(state, large.now, prompt, cached.get(state.name, 0), reuse)
             for state in large.available()
         }
         lowest = sorted(scores.values())[:RANKED]

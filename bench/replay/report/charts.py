@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from bench.replay.checks import CLAIRVOYANT
-from bench.replay.report.svg import Frame, Scale, element, path, text_of
 from bench.replay.suite import Load
 from bench.replay.summary import CURVE_POINTS, TTFT_OBJECTIVE, Median, Moment, Played
+from bench.report.svg import Frame, Scale, element, path, text_of
 from routing.policies import DEFAULT_POLICY
 
 RIVAL_COLOURS = 3

@@ -1,7 +1,6 @@
 """The report as one page of HTML that needs nothing else: no network, no fonts, no libraries."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 
 import msgspec
@@ -9,13 +8,12 @@ import msgspec
 from bench.replay.checks import CLAIRVOYANT
 from bench.replay.report import charts
 from bench.replay.report.columns import COLUMNS, Setting, best_text, by_setting
-from bench.replay.report.svg import element, text_of
 from bench.replay.suite import Load
 from bench.replay.summary import TPOT_OBJECTIVE, TTFT_OBJECTIVE, Median, Played
+from bench.report.html import cell, checks_table, document, figure, section, table, verdict
+from bench.report.svg import element, text_of
 from bench.results import Check, Results, number
 from routing.policies import DEFAULT_POLICY
-
-_FOLDER = Path(__file__).parent
 
 
 def page(
@@ -32,27 +30,11 @@ def page(
         _faults(figures),
         _parameters(found),
     ]
-    title = "Replay: " + ", ".join(load.name for load in loads)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text_of(title)}</title>"
-        f"<style>{(_FOLDER / 'style.css').read_text()}</style></head><body>\n"
-        + "\n".join(part for part in body if part)
-        + f"\n<script>{(_FOLDER / 'hover.js').read_text()}</script></body></html>\n"
-    )
+    return document("Replay: " + ", ".join(load.name for load in loads), body)
 
 
 def _head(found: Results, played: Sequence[Played], loads: Sequence[Load]) -> str:
     requests = sum(one.figures.requests for one in played if one.figures is not None)
-    failed = sum(not check.ok for check in found.checks)
-    verdict = ""
-    if found.checks:
-        verdict = (
-            f'<p class="failed">{failed} of {len(found.checks)} checks failed.</p>'
-            if failed
-            else f'<p class="ok">All {len(found.checks)} checks hold.</p>'
-        )
     policies = len({one.run.policy for one in played})
     notes = "".join(element("p", "Note: " + text_of(note)) for note in found.notes)
     return (
@@ -60,24 +42,12 @@ def _head(found: Results, played: Sequence[Played], loads: Sequence[Load]) -> st
         f'<p class="soft">{text_of(found.finished_at)}: {policies} policies, {len(loads)} '
         f"load{'s' * (len(loads) != 1)}, {len(played)} runs, {requests:,} requests. The router is "
         "the real one; engines and time are simulated. Read differences, not seconds.</p>"
-        f"{verdict}{notes}"
+        f"{verdict(found.checks)}{notes}"
     )
 
 
 def _checks(checks: Sequence[Check]) -> str:
-    if not checks:
-        return ""
-    rows = [
-        _row(
-            element("td", text_of(check.name), class_="wrap"),
-            _cell(number(check.value)),
-            _cell(number(check.limit)),
-            element("td", text_of(check.unit), class_="left"),
-            element("td", "ok" if check.ok else "failed", class_="ok" if check.ok else "failed"),
-        )
-        for check in checks
-    ]
-    return _section("Checks", _table(("check", "value", "at most", "unit", ""), rows))
+    return section("Checks", checks_table(checks)) if checks else ""
 
 
 def _families(
@@ -100,7 +70,7 @@ def _families(
         caption = element("figcaption", text_of(f"{family}, {endpoints} endpoints"))
         drawn.append(element("figure", caption + chart, class_="narrow"))
     if drawn:
-        yield _section(
+        yield section(
             "Goodput against load",
             charts.legend(list(style), style),
             element("div", "".join(drawn), class_="charts"),
@@ -119,7 +89,7 @@ def _setting(
     ]
     balance = {one.run.policy: one.balance for one in reversed(runs)}  # of the first seed
     failures = sorted({failure for row in rows for failure in row.failures})
-    return _section(
+    return section(
         str(setting),
         *(element("p", text_of(failure), class_="failed") for failure in failures),
         element("div", _figures_table(rows, style), class_="scroll"),
@@ -127,8 +97,8 @@ def _setting(
         charts.legend(ranked, style),
         element(
             "div",
-            _figure("wide", charts.ttft_distribution(charts.curves(runs), style))
-            + _figure("narrow", charts.hit_ratios(rows, style)),
+            figure("wide", charts.ttft_distribution(charts.curves(runs), style))
+            + figure("narrow", charts.hit_ratios(rows, style)),
             class_="charts",
         ),
         element("h3", "Requests on the emptiest, average and fullest endpoint over time"),
@@ -145,12 +115,12 @@ def _figures_table(rows: Sequence[Median], style: charts.Styles) -> str:
         for column in COLUMNS:
             text = column.text(one.values.get(column.figure))
             winner = text == best[column] and one.policy != CLAIRVOYANT
-            cells.append(_cell(text, "best" if winner else None))
+            cells.append(cell(text, "best" if winner else None))
         written.append(
             element("tr", "".join(cells), class_=style[one.policy], data_policy=one.policy)
         )
     headings = [f"{column.heading} {column.unit}".strip() for column in COLUMNS]
-    return _table(("policy", *headings), written)
+    return table(("policy", *headings), written)
 
 
 def _faults(figures: Sequence[Median]) -> str:
@@ -168,16 +138,16 @@ def _faults(figures: Sequence[Median]) -> str:
         element(
             "tr",
             element("td", text_of(_name(policy)))
-            + "".join(_cell(_fault_text(cells.get((policy, fault)))) for fault in faults),
+            + "".join(cell(_fault_text(cells.get((policy, fault)))) for fault in faults),
             class_="ours" if policy == DEFAULT_POLICY else None,
         )
         for policy in policies
     ]
     headings = ("policy", *(fault or "undisturbed" for fault in faults))
-    return _section(
+    return section(
         f"Under faults: {', '.join(sorted(loads))}",
         '<p class="soft">p90 TTFT in seconds, and goodput.</p>',
-        element("div", _table(headings, written), class_="scroll"),
+        element("div", table(headings, written), class_="scroll"),
     )
 
 
@@ -200,7 +170,7 @@ def _parameters(found: Results) -> str:
         element("dt", text_of(name.replace("_", " "))) + element("dd", text_of(_words(value)))
         for name, value in facts.items()
     )
-    return _section("Parameters", element("dl", items))
+    return section("Parameters", element("dl", items))
 
 
 def _words(value: object) -> str:
@@ -219,24 +189,3 @@ def _overall(figures: Iterable[Median]) -> list[str]:
 
 def _name(policy: str) -> str:
     return f"{policy} (exact state)" if policy == CLAIRVOYANT else policy
-
-
-def _section(title: str, *parts: str) -> str:
-    return element("section", element("h2", text_of(title)) + "".join(parts))
-
-
-def _figure(kind: str, content: str) -> str:
-    return element("figure", content, class_=kind) if content else ""
-
-
-def _table(headings: Sequence[str], rows: Sequence[str]) -> str:
-    head = "".join(element("th", text_of(heading)) for heading in headings)
-    return element("table", element("thead", element("tr", head)) + element("tbody", "".join(rows)))
-
-
-def _row(*cells: str) -> str:
-    return element("tr", "".join(cells))
-
-
-def _cell(text: str, class_: str | None = None) -> str:
-    return element("td", text_of(text), class_=class_)

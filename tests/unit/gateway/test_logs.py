@@ -151,7 +151,7 @@ def test_the_level_can_change_while_running() -> None:
 
 
 def test_a_json_line_has_every_field_of_the_record_and_null_for_what_is_not_known() -> None:
-    line = json_line(record(ttft=0.12345678, retries=["connect_failed"]), NOON)
+    line = json_line(record(ttft=0.12345678, retries=("connect_failed",)), NOON)
     assert line.endswith(b"}\n")
     entry = json.loads(line)
     assert entry.pop("ts") == "2026-01-31T12:00:00.123456Z"
@@ -173,7 +173,10 @@ def test_a_console_line_has_what_is_known() -> None:
         record(
             status=502,
             reason="upstream_closed",
-            retries=["connect_failed", "status_503"],
+            retries=(
+                "connect_failed",
+                "status_503",
+            ),
             ttft=0.5,
             prompt_tokens=10,
             completion_tokens=3,

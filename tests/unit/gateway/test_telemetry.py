@@ -98,11 +98,14 @@ def test_no_more_is_cached_than_was_asked_for() -> None:
 
 def test_retries_and_failures_are_counted_by_reason_and_by_endpoint() -> None:
     telemetry = booked(
-        record(endpoint="b", retries=["connect_failed"], failed_endpoints=["a"]),
+        record(endpoint="b", retries=("connect_failed",), failed_endpoints=("a",)),
         record(
             endpoint="b",
-            retries=["status_503"],
-            failed_endpoints=["a", "b"],
+            retries=("status_503",),
+            failed_endpoints=(
+                "a",
+                "b",
+            ),
             reason="upstream_closed",
         ),
     )

@@ -3,6 +3,7 @@ from random import Random
 import pytest
 
 from routing.latency import PoolTiming, Timing, TokenScale
+from routing.marks import Mark
 
 
 def test_the_prior_is_20_ms_and_8000_tokens_a_second() -> None:
@@ -102,13 +103,15 @@ def test_a_few_own_observations_weigh_a_little() -> None:
 
 
 def test_those_that_follow_are_told() -> None:
-    pool, told = PoolTiming(), []
+    pool, told = PoolTiming(), list[int]()
     tried, untried = Timing(pool), Timing(pool)
-    untried.on_change = lambda: told.append(untried.prefill_rate)
+    untried.mark = Mark(7, told)
     tried.observe_prefill(4_000, 2.0)
+    assert told == [7]
+    untried.mark.stale = False
     untried.leave_pool()
     tried.observe_prefill(4_000, 2.0)
-    assert len(told) == 1
+    assert told == [7]
 
 
 def test_decode_time_is_learned_over_batch_and_context() -> None:

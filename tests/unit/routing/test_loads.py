@@ -5,7 +5,7 @@ import pytest
 
 from routing.endpoint import Endpoint, EndpointState, Load
 from routing.fleet import Fleet
-from routing.loads import Group, LoadTable, below, lowest
+from routing.loads import WEIGHED, Group, LoadTable, below, lowest
 
 
 def states_of(table: LoadTable, size: int) -> list[EndpointState]:
@@ -103,6 +103,52 @@ def test_rows_are_used_again_and_a_leaver_is_not_followed() -> None:
     assert table.requests.item(7) == 0.0
     assert wait(table, new, 9.0) == pytest.approx(0.020)
     assert len({state.row for state in [*states, new]} - {7}) == 199
+
+
+def test_a_leaver_does_not_write_into_the_row_that_another_has_now() -> None:
+    table = LoadTable()
+    left = states_of(table, 1)[0]
+    table.remove(left)
+    new = states_of(table, 1)[0]
+    left.foreign_waiting = 3.0
+    table.touch(left)
+    table.refresh(0.0)
+    assert new.row == left.row
+    assert (table.any_foreign, table.requests.item(new.row)) == (False, 0.0)
+
+
+def test_changes_are_settled_before_somebody_asks_once_somebody_has() -> None:
+    table = LoadTable()
+    state = states_of(table, 1)[0]
+    state.ledger.reserve("a", 100, 10, 0.0)
+    table.settle()
+    assert table.requests.item(state.row) == 0.0
+    table.refresh(0.0)
+    state.ledger.reserve("b", 100, 10, 0.0)
+    assert table.requests.item(state.row) == 1.0
+    table.settle()
+    assert table.requests.item(state.row) == 2.0
+
+
+def test_weighed_columns_are_summed_up_with_savings_discounted_by_trust() -> None:
+    table = LoadTable()
+    state = states_of(table, 1)[0]
+    state.trust.share, state.crowding = 0.5, 0.3
+    state.ledger.reserve("a", 100, 10, 0.0)
+    state.ledger.prefilled("a", 0.0)
+    table.refresh(0.0)
+    prefill, decode = state.timing.prefill, state.timing.decode
+    columns = (
+        decode.fixed + 3 * decode.slope,
+        2 * decode.tilt,
+        *(prefill.slope, prefill.tilt) * 2,  # one sequence decodes
+        *(0.3 * prefill.slope,) * 2,
+        *(0.5 * prefill.slope, 0.25 * prefill.tilt) * 2,
+        *(0.15 * prefill.slope,) * 2,
+    )
+    assert len(columns) == WEIGHED
+    for index, expected in enumerate(columns):
+        assert table.weighed(np.eye(WEIGHED)[index]).item(state.row) == pytest.approx(expected)
 
 
 def test_a_group_starts_anywhere_and_goes_round() -> None:

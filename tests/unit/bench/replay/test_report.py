@@ -10,10 +10,10 @@ from bench.replay.checks import CLAIRVOYANT, checks
 from bench.replay.report.charts import styles
 from bench.replay.report.columns import by_setting
 from bench.replay.report.page import page
-from bench.replay.report.svg import Scale, element, text_of
 from bench.replay.report.tables import table
 from bench.replay.suite import Load, Run, recorded
 from bench.replay.summary import CURVE_POINTS, Figures, Moment, Played, medians
+from bench.report.svg import Scale, element, text_of
 from bench.results import results
 
 EVIL = "<script>alert('x')</script>&\""

@@ -65,7 +65,7 @@ def finished(telemetry: Telemetry, **values: object) -> None:
 async def test_requests_are_told_with_their_labels() -> None:
     telemetry = Telemetry()
     telemetry.started()
-    finished(telemetry, retries=["connect_failed"])
+    finished(telemetry, retries=("connect_failed",))
     finished(telemetry, status=502, reason="upstream_closed")
     finished(telemetry, model='quo"te\n', status=200)
     found = await samples(RequestMetrics(telemetry))
@@ -135,7 +135,14 @@ async def test_an_endpoint_tells_what_is_known_and_nothing_else() -> None:
     assert state is not None
     state.ledger.reserve("key", 4_000, 10, 9.75)
     prefix.stored("a", text_chain(b"", b"x" * 256 * 2))
-    finished(telemetry, endpoint="a", failed_endpoints=["b", "b"])
+    finished(
+        telemetry,
+        endpoint="a",
+        failed_endpoints=(
+            "b",
+            "b",
+        ),
+    )
     found = await samples(EndpointMetrics(fleet, prefix, telemetry, lambda: 10.0))
     assert at(found, "endpoint_healthy", endpoint="a") == 1
     assert at(found, "endpoint_healthy", endpoint="b") == 0
@@ -197,7 +204,7 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
     finished(
         telemetry,
         reason="x",
-        retries=["x"],
+        retries=("x",),
         prompt_tokens=1,
         cached_tokens=1,
         completion_tokens=1,

@@ -84,7 +84,7 @@ def test_they_are_looked_for_only_among_so_many_fields() -> None:
 
 @pytest.mark.parametrize("name", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xff\\u0061"])
 def test_beside_a_name_that_is_no_text_they_are_refused(name: bytes) -> None:
-    with pytest.raises(ApiError, match="is no text") as caught:
+    with pytest.raises(ApiError, match=r"UTF-8|is no text") as caught:
         COMPLETIONS.read(completion(b'"%b":1,"bootstrap_room":1' % name))
     assert caught.value.status == 400
 

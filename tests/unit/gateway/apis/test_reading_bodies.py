@@ -78,11 +78,13 @@ def test_operations_without_a_kv_cache_count_by_size(operation: Operation) -> No
     assert call == Call(model="m", prompt_tokens=len(body) / 4)
 
 
-def test_text_completion_is_hashed_as_its_bytes() -> None:
-    text = "é" * 300
-    call = read(COMPLETIONS, prompt=text)
-    assert call.chains == (text_chain(b"m", text.encode()),)
-    assert (call.prompt_tokens, call.exact_tokens) == (150, False)
+@pytest.mark.parametrize("text", ["é" * 300, 'a\n"b"\\' * 100])
+def test_text_completion_is_hashed_as_it_is_written(text: str) -> None:
+    body = json.dumps({"model": "m", "prompt": text}, ensure_ascii=False).encode()
+    written = json.dumps(text, ensure_ascii=False).encode()[1:-1]
+    call = COMPLETIONS.read(body)
+    assert call.chains == (text_chain(b"m", written),)
+    assert (call.prompt_tokens, call.exact_tokens) == (len(written) / 4, False)
 
 
 def test_token_id_completion_is_exact() -> None:

@@ -129,11 +129,18 @@ def test_a_model_is_required(operation: Operation, model: dict[str, str]) -> Non
     assert (error.reason, error.param) == ("missing_field", "model")
 
 
-def test_a_part_that_is_not_utf8_is_named() -> None:
-    body = b'{"model":"m","messages":[{"role":"u","content":[{"type":"text","text":"\xff"}]}]}'
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","messages":[{"role":"u","content":"\xff"}]}',
+        b'{"model":"m","messages":[{"role":"u","content":[{"type":"text","text":"\xff"}]}]}',
+        b'{"model":"m","messages":[],"unknown":"\xff"}',
+    ],
+)
+def test_text_that_is_not_utf8_is_refused_wherever_it_stands(body: bytes) -> None:
     error = refusal(CHAT, body)
-    assert (error.reason, error.param) == ("invalid_json", "messages[0].content[0]")
-    assert "UTF-8" in error.message
+    assert (error.reason, error.param) == ("invalid_json", None)
+    assert f"UTF-8 at byte {body.index(0xFF)}" in error.message
 
 
 def test_passthrough_refuses_a_broken_object() -> None:

@@ -155,6 +155,16 @@ def test_too_many_requests_at_a_time_are_a_429() -> None:
     second.close()
 
 
+def test_a_body_that_nests_too_deeply_is_refused(made: ProcessorUnderTest) -> None:
+    made.context.max_json_depth = 10
+    envoy = Envoy(made)
+    envoy.request()
+    [reply] = envoy.body(chat()[:-1] + b',"tools":' + b"[" * 10 + b"]" * 10 + b"}", ends=True)
+    assert reply.answer[0] == 400
+    assert b"json_too_deep" in reply.answer[2]
+    envoy.close()
+
+
 def test_a_body_that_is_too_large_is_a_413_at_once() -> None:
     made = processor(URLS, max_body_bytes=10_000)
     envoy = Envoy(made)

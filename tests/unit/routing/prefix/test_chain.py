@@ -2,6 +2,7 @@ from array import array
 from itertools import pairwise
 
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from routing.prefix.chain import BLOCK_BYTES, BLOCK_TOKENS, text_chain, token_chain
 
@@ -70,3 +71,20 @@ def test_an_id_that_is_no_integer_is_named_by_its_index(bad: object) -> None:
     ids.append(bad)  # type: ignore[arg-type]  # what untyped JSON can hold
     with pytest.raises(ValueError, match=f"index 2 is {type(bad).__name__}"):
         token_chain(b"s", ids)
+
+
+@pytest.mark.parametrize("blocks", [63, 64, 65, 127, 128, 200, 300])
+def test_remembered_spans_give_the_hashes_of_the_formula(blocks: int) -> None:
+    def by_formula(salt: bytes, data: bytes) -> list[int]:
+        before, chain = xxh3_64_intdigest(salt, 0), []
+        for at in range(0, len(data) - BLOCK_BYTES + 1, BLOCK_BYTES):
+            before = xxh3_64_intdigest(data[at : at + BLOCK_BYTES], before)
+            chain.append(before)
+        return chain
+
+    data = text(blocks) + b"tail"
+    for salt in (b"one", b"other"):
+        for _ in range(2):  # unknown, then remembered
+            assert list(text_chain(salt, data)) == by_formula(salt, data)
+    changed = data[:100] + b"!" + data[101:]
+    assert list(text_chain(b"one", changed)) == by_formula(b"one", changed)

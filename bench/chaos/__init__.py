@@ -1,0 +1,1 @@
+"""What holds when things break: faults and endurance under load, over real sockets."""

@@ -1,0 +1,1 @@
+"""Gateways compared before real engines: how soon the first token comes, and what caches did."""

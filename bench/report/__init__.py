@@ -1,0 +1,1 @@
+"""What benches found, as one page that needs nothing else."""
