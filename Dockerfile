@@ -20,7 +20,7 @@ COPY --from=build /opt/inferway /opt/inferway
 COPY --from=build /src/build/compiled /opt/compiled
 ENV PATH=/opt/inferway/bin:$PATH PYTHONPATH=/opt/compiled PYTHONUNBUFFERED=1
 USER 10001
-EXPOSE 8080 9090
+EXPOSE 8080 9002 9090
 HEALTHCHECK --interval=5s --timeout=2s --start-period=10s CMD \
   ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9090/healthz', timeout=1)"]
 ENTRYPOINT ["inferway"]

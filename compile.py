@@ -18,8 +18,18 @@ from mypyc.build import mypycify
 from setuptools import setup
 
 PACKAGES = ("bench", "endpoints", "gateway", "routing")
-ROOTS = ("routing", "gateway/apis", "gateway/proxy", "gateway/record.py", "gateway/telemetry.py")
-LEFT_OUT = frozenset({"gateway/proxy/server.py"})
+ROOTS = (
+    *("routing", "gateway/apis", "gateway/proxy", "gateway/extproc"),
+    *("gateway/choosing.py", "gateway/meter.py", "gateway/objectives.py", "gateway/ours.py"),
+    *("gateway/paths.py", "gateway/pickerbooks.py", "gateway/record.py", "gateway/telemetry.py"),
+)
+LEFT_OUT = frozenset(
+    {
+        *("gateway/proxy/server.py", "gateway/extproc/server.py"),
+        *("gateway/extproc/rpc/server.py", "gateway/extproc/rpc/schemas.py"),
+        *("gateway/extproc/rpc/health.py", "gateway/extproc/rpc/reflection.py"),
+    }
+)
 TARGET = Path("build/compiled")
 
 

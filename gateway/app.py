@@ -17,19 +17,18 @@ from endpoints.probes.prober import FleetProber
 from endpoints.probes.settings import ProbeSettings
 from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
+from gateway.bodies import Bodies, Shared
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
 from gateway.logs import set_log_level
-from gateway.proxy.context import ProxyContext
-from gateway.proxy.cors import Cors
-from gateway.proxy.pool import Pools, PoolSettings
-from gateway.proxy.server import ProxyServer
+from gateway.pickerconfig import PickerConfig
+from gateway.pickerconfig import load as load_picker_config
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
-from gateway.settings import ProxySettings
+from gateway.settings import ExtProcSettings, ProxySettings
 from gateway.telemetry import Telemetry
-from gateway.tls import ServerTls, TlsError, upstream_context
+from gateway.tls import TlsError, upstream_context
 from gateway.tokenizing.local import TokenizerError
 from gateway.tokenizing.service import TokenizingService
 from gateway.trafficlog import TrafficLog
@@ -68,13 +67,18 @@ class Gateway:
         changes: AsyncIterator[Settings | ConfigError] | None = None,
         embedded: EmbeddedFleet | None = None,
     ) -> None:
+        picker: PickerConfig | None = None
+        if settings.extproc is not None and settings.extproc.picker_config is not None:
+            picker = load_picker_config(settings.extproc.picker_config)
+            settings = _with_picker_config(settings, settings.extproc, picker)
         self._settings = settings
         self._changes = changes
         self._embedded = embedded
         self._running = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._readiness = Readiness()
-        self._tls: ServerTls | None = None
+        self.bodies: Bodies | None = None
+        """What carries requests, once started."""
         events = EventSettings() if settings.kv_events is None else settings.kv_events.events()
         residency = new_residency(events)
         self.router = Router(
@@ -86,7 +90,7 @@ class Gateway:
                 )
             ),
             PrefixIndex(settings.routing.index_bytes),
-            make_policy(settings.routing.policy),
+            make_policy(settings.routing.policy) if picker is None else picker.make_policy(),
             RouterSettings(
                 fallbacks=settings.routing.fallbacks,
                 default_cache_tokens=settings.routing.default_cache_tokens,
@@ -106,8 +110,8 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        """The port for clients, once started."""
-        return self._server.port
+        """The port for clients, once started; 0 when only Envoy is served."""
+        return 0 if self.bodies is None or self.bodies.proxy is None else self.bodies.proxy.port
 
     @property
     def admin_port(self) -> int:
@@ -166,7 +170,7 @@ class Gateway:
         )
         self._prober = prober
         settings = await self._with_embedded(settings)
-        await self._start_servers(settings)
+        self.bodies = await self._start_servers(settings)
         if settings.kv_events is not None:
             self._watch = EventWatch(
                 router.fleet,
@@ -187,10 +191,8 @@ class Gateway:
         collect_young_only()
         self._readiness.ready()
         _log.info(
-            "serving clients on %s://%s:%d, operators on http://%s:%d",
-            "http" if self._tls is None else "https",
-            settings.listen.host,
-            self.port,
+            "serving %s, operators on http://%s:%d",
+            self.bodies.served(),
             settings.admin.host,
             self.admin_port,
             extra={
@@ -200,39 +202,18 @@ class Gateway:
             },
         )
 
-    async def _start_servers(self, settings: Settings) -> None:
-        upstream_tls = _trust(settings.proxy)
-        try:
-            if settings.listen.tls is not None:
-                self._tls = ServerTls(settings.listen.tls)
-                self._spawn(self._tls.keep_fresh())
-        except TlsError as error:
-            raise StartError(str(error)) from error
-        context = ProxyContext(
-            router=self.router,
-            pools=Pools(
-                PoolSettings(
-                    connect_timeout=settings.proxy.connect_timeout,
-                    idle_timeout=settings.proxy.upstream_idle_timeout,
-                    max_idle=settings.proxy.max_idle_upstream,
-                    tls=upstream_tls,
-                )
+    async def _start_servers(self, settings: Settings) -> Bodies:
+        bodies = Bodies(
+            settings,
+            Shared(
+                router=self.router,
+                telemetry=self._telemetry,
+                readiness=self._readiness,
+                log_request=self._access_log().write if settings.log.access else _log_nothing,
+                log_traffic=self._traffic_log(),
+                tokenizing=self._tokenizing(settings),
+                now=_clock,
             ),
-            telemetry=self._telemetry,
-            settings=settings.proxy,
-            log_request=self._access_log().write if settings.log.access else _log_nothing,
-            now=_clock,
-            log_traffic=self._traffic_log(),
-            tokenizing=self._tokenizing(settings),
-            objectives=settings.routing.objectives,
-            created=int(time.time()),
-            cors=Cors(settings.cors),
-        )
-        self._server = ProxyServer(
-            context,
-            settings.listen.host,
-            settings.listen.port,
-            tls=None if self._tls is None else self._tls.context,
         )
         self._admin = AdminServer(
             make_app(
@@ -240,19 +221,25 @@ class Gateway:
                 self._telemetry,
                 self._readiness,
                 _clock,
-                lambda: None if self._tls is None else self._tls.not_after,
+                lambda: None if bodies.certificate is None else bodies.certificate.not_after,
                 receipts=self.router.receipts,
+                picker=bodies.books,
             ),
             settings.admin.host,
             settings.admin.port,
         )
         self._running.push_async_callback(self._admin.stop)
-        self._running.push_async_callback(self._server.stop)
+        self._running.push_async_callback(bodies.stop)
         try:
             await self._admin.start()
-            await self._server.start()
+            await bodies.start()
+        except TlsError as error:
+            raise StartError(str(error)) from error
         except OSError as error:
             raise StartError(f"can't listen: {error.strerror or error}") from error
+        for certificate in bodies.certificates():
+            self._spawn(certificate.keep_fresh())
+        return bodies
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
@@ -297,7 +284,8 @@ class Gateway:
         """Say so to load balancers, stop accepting, let what is in flight finish."""
         self._readiness.draining()
         _log.info("draining", extra={"grace": self._settings.proxy.drain_seconds})
-        await self._server.drain(self._settings.proxy.drain_seconds)
+        if self.bodies is not None:
+            await self.bodies.drain()
 
     async def stop(self) -> None:
         """Close everything; harmless when it never started."""
@@ -320,6 +308,8 @@ class Gateway:
             self._watch.sync()
         names = [state.name for state in self.router.fleet]
         self._telemetry.keep_endpoints(names)
+        if self.bodies is not None:
+            self.bodies.fleet_changed(set(names))
         if self.router.receipts is not None:
             self.router.receipts.keep_endpoints(names)
 
@@ -337,7 +327,8 @@ class Gateway:
             _log.warning("a restart is needed for %s", ", ".join(waiting))
         if self._embedded is None:
             self._keeper.apply(new.fleet_endpoints())
-        if new.routing.policy != self.router.policy.name:
+        picks = new.extproc is not None and new.extproc.picker_config is not None
+        if new.routing.policy != self.router.policy.name and not picks:
             self.router.policy = make_policy(new.routing.policy)
             _log.info("policy is now %s", new.routing.policy)
         set_log_level(new.log.level)
@@ -363,3 +354,19 @@ def _trust(settings: ProxySettings) -> ssl.SSLContext:
 
 def _log_nothing(_record: RequestRecord) -> None:
     """Requests are counted, not written."""
+
+
+def _with_picker_config(
+    settings: Settings, extproc: ExtProcSettings, picker: PickerConfig
+) -> Settings:
+    """The settings as an ``EndpointPickerConfig`` wants them; what differs there is logged."""
+    for note in picker.notes:
+        _log.warning("%s: %s", extproc.picker_config, note)
+    changed = msgspec.structs.replace(
+        extproc,
+        fallbacks=picker.fallbacks,
+        test_selection=extproc.test_selection or picker.test_selection,
+    )
+    ranked = max(settings.routing.fallbacks, picker.fallbacks)
+    routing = msgspec.structs.replace(settings.routing, fallbacks=ranked)
+    return msgspec.structs.replace(settings, extproc=changed, routing=routing)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import strictyaml
+from gateway import pickerconfig, strictyaml
 from gateway.checking import Problem, problems_in
 from gateway.settings import (
     AdminSettings,
@@ -208,6 +208,7 @@ def _checked(data: object, source: str) -> Settings:
     problems = (
         *_routing_problems(settings.routing),
         *_port_problems(settings.listen, settings.admin),
+        *_extproc_problems(settings),
         *_proxy_problems(settings.proxy),
         *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
@@ -233,6 +234,32 @@ def _routing_problems(routing: RoutingSettings) -> Iterator[Problem]:
 def _port_problems(listen: ListenSettings, admin: AdminSettings) -> Iterator[Problem]:
     if listen.port == admin.port != 0 and listen.host == admin.host:
         yield Problem("admin.port", f"{admin.port} is listen.port already; choose another one")
+
+
+def _extproc_problems(settings: Settings) -> Iterator[Problem]:
+    extproc = settings.extproc
+    if extproc is None:
+        return
+    for section, other in (("listen", settings.listen), ("admin", settings.admin)):
+        if section == "listen" and extproc.alone:
+            continue
+        if extproc.port == other.port != 0 and extproc.host == other.host:
+            yield Problem(
+                "extproc.port", f"{extproc.port} is {section}.port already; choose another one"
+            )
+    if extproc.picker_config is not None:
+        try:
+            pickerconfig.load(extproc.picker_config)
+        except pickerconfig.PickerConfigError as error:
+            yield Problem("extproc.picker_config", str(error))
+    if extproc.tls is not None and extproc.self_signed:
+        yield Problem("extproc.self_signed", "true has no effect beside extproc.tls; drop one")
+    if extproc.max_message_bytes < extproc.max_body_bytes:
+        yield Problem(
+            "extproc.max_message_bytes",
+            f"{extproc.max_message_bytes} is less than max_body_bytes, {extproc.max_body_bytes}: "
+            "in BUFFERED mode a body is one message",
+        )
 
 
 def _proxy_problems(proxy: ProxySettings) -> Iterator[Problem]:

@@ -231,6 +231,31 @@ class ProxySettings(Section, frozen=True):
     forwarded: Literal["append", "replace", "off"] = "append"
 
 
+class ExtProcSettings(Section, frozen=True):
+    """The external processor that Envoy asks; see `gateway.extproc`."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 9002
+    alone: bool = False
+    tls: TlsSettings | None = None
+    self_signed: bool = False
+    pool: Text = "default"
+    picker_config: Text | None = None
+    fallbacks: CountOrZero = 3
+    learn: Fraction = 0.0
+    rewrites: dict[Text, dict[Text, Count]] = {}
+    test_selection: bool = False
+    max_body_bytes: Bytes = 67_108_864
+    max_held_bytes: Bytes = 1_073_741_824
+    max_message_bytes: Bytes = 68_157_440
+    max_header_bytes: Bytes = 65_536
+    max_connections: Count = 1_000
+    max_streams: Count = 10_000
+    max_concurrent_requests: Count = 20_000
+    stall_timeout: Seconds = 30.0
+    drain_seconds: Seconds = 30.0
+
+
 class LogSettings(Section, frozen=True):
     """What is written about it all."""
 
@@ -245,6 +270,7 @@ class Settings(Section, frozen=True):
     """Everything that can be set; `Settings()` is what an empty mapping means."""
 
     listen: ListenSettings = ListenSettings()
+    extproc: ExtProcSettings | None = None
     admin: AdminSettings = AdminSettings()
     endpoints: tuple[EndpointSettings, ...] = ()
     routing: RoutingSettings = RoutingSettings()

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ WARN_SECONDS = 14 * 86_400.0
 
 _DAY = 86_400.0
 _ATTEMPTS = 3  # at files that change while they are read
-_ALPN = ["http/1.1"]
+_ALPN = ("http/1.1",)
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _log = logging.getLogger("inferway.tls")
 
@@ -44,15 +44,23 @@ class _Loaded:
 class ServerTls:
     """TLS towards clients: `context` is what a server listens with, once and for all.
 
-    Raises `TlsError` when the files can't be used. ``clock`` gives Unix time in seconds.
+    Raises `TlsError` when the files can't be used. ``clock`` gives Unix time in seconds,
+    ``alpn`` names the protocols that are spoken inside.
     """
 
-    def __init__(self, settings: TlsSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: TlsSettings,
+        clock: Callable[[], float] = time.time,
+        *,
+        alpn: Sequence[str] = _ALPN,
+    ) -> None:
         self._settings = settings
+        self._alpn = alpn
         self._clock = clock
         self._complaint = ""
         self._warned = float("-inf")
-        self._loaded = _load(settings)
+        self._loaded = _load(settings, alpn)
         self._context = self._loaded.context
         # OpenSSL asks this in each handshake, with or without a server name, before it picks
         # certificate and trust: the one way to change both without touching other connections.
@@ -79,7 +87,7 @@ class ServerTls:
             if _digests(self._settings) == self._loaded.digests:
                 self._complaint = ""
                 return False
-            self._loaded = _load(self._settings)
+            self._loaded = _load(self._settings, self._alpn)
         except TlsError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
@@ -119,7 +127,7 @@ def upstream_context(settings: ProxySettings) -> ssl.SSLContext:
     except OSError as error:
         raise TlsError(f"{authorities}: {_reason(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(_ALPN)
+    context.set_alpn_protocols(list(_ALPN))
     if not settings.upstream_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -129,17 +137,17 @@ def upstream_context(settings: ProxySettings) -> ssl.SSLContext:
 # --- files -> context ----------------------------------------------------------------------
 
 
-def _load(settings: TlsSettings) -> _Loaded:
+def _load(settings: TlsSettings, alpn: Sequence[str]) -> _Loaded:
     """Build a context from the files as they are at one moment."""
     for _ in range(_ATTEMPTS):
         digests = _digests(settings)
-        loaded = _Loaded(_context(settings), digests, _end_of(settings.certificate))
+        loaded = _Loaded(_context(settings, alpn), digests, _end_of(settings.certificate))
         if _digests(settings) == digests:
             return loaded
     raise TlsError(f"{settings.certificate} or {settings.key} changed while they were read")
 
 
-def _context(settings: TlsSettings) -> ssl.SSLContext:
+def _context(settings: TlsSettings, alpn: Sequence[str]) -> ssl.SSLContext:
     def no_passphrase() -> str:
         """Instead of OpenSSL's question on the terminal, at which a server would hang."""
         raise TlsError(f"{settings.key}: the key has a passphrase; give one without")
@@ -148,7 +156,7 @@ def _context(settings: TlsSettings) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[settings.min_version]
     # A client that renegotiates makes the server work: no HTTP client needs it.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(_ALPN)
+    context.set_alpn_protocols(list(alpn))
     try:
         context.load_cert_chain(settings.certificate, settings.key, no_passphrase)
     except OSError as error:

@@ -1,7 +1,7 @@
 """What a decision may know about a request, whichever body of the gateway received it."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, TypeAlias
 
 Chain: TypeAlias = "array[int]"
@@ -28,7 +28,7 @@ class Request:
     when the ids are not known.
 
     ``ttft_target`` and ``itl_target`` (seconds) are the request's own objectives; None: the
-    policy's.
+    policy's. ``within`` names the endpoints that the request is limited to; None: all.
     """
 
     __slots__ = (
@@ -44,6 +44,7 @@ class Request:
         "streamed",
         "token_chains",
         "ttft_target",
+        "within",
     )
 
     def __init__(
@@ -60,6 +61,7 @@ class Request:
         token_chains: Mapping[int, Chain] | None = None,
         ttft_target: float | None = None,
         itl_target: float | None = None,
+        within: Collection[str] | None = None,
     ) -> None:
         self.id: Final = id
         self.model: Final = model
@@ -73,3 +75,4 @@ class Request:
         self.token_chains: Final = token_chains
         self.ttft_target: Final = ttft_target
         self.itl_target: Final = itl_target
+        self.within: Final = within

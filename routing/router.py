@@ -28,7 +28,7 @@ from routing.endpoint import Endpoint, EndpointState
 from routing.fleet import Fleet
 from routing.latency import OutputLength, TokenScale
 from routing.loads import Group
-from routing.policies.policy import Policy, Slate
+from routing.policies.policy import Choice, Policy, Slate
 from routing.prefix.index import PrefixIndex
 from routing.prefix.residency import Residency
 from routing.prefix.views import Views
@@ -106,6 +106,16 @@ class Router:
         group = self.fleet.candidates(request.model)
         if group is None:
             return self._nobody(request.model, now)
+        if request.within is not None:
+            inside = [state for state in group.endpoints if state.name in request.within]
+            if not inside:
+                return Rejection(
+                    RejectionKind.NO_ENDPOINT,
+                    "no healthy endpoint among those that the request is limited to",
+                    self.settings.retry_after,
+                )
+            if len(inside) < len(group.endpoints):
+                group = Group(inside, self.fleet.table)
         limit = self.settings.max_requests_per_endpoint
         if limit is not None:
             free = [state for state in group.endpoints if state.ledger.requests < limit]
@@ -173,6 +183,35 @@ class Router:
             # Answers take room from prompts; this prompt will have its own in any case.
             room = max(tokens - state.answer_tokens, min(tokens, round(decision.prompt_tokens)))
             self.views.sent(state.name, decision.request, room, now)
+
+    def served_by(self, decision: Decision, name: str, now: float) -> None:
+        """Another endpoint than the current choice answers: whoever carries the request says so.
+
+        Its load moves there. The one that was chosen is not blamed: why it was passed over is
+        not known.
+        """
+        passed_over = decision.endpoint
+        if name == passed_over.name or decision.phase not in {Phase.ROUTED, Phase.SENT}:
+            return
+        state = self.fleet.get(name)
+        if state is None:
+            return
+        passed_over.ledger.release(decision, now)
+        self.fleet.unproven(passed_over, decision)
+        for attempt, choice in enumerate(decision.choices):
+            if choice.endpoint is state:
+                decision.attempt = attempt
+                break
+        else:
+            decision.attempt = len(decision.choices)
+            decision.choices.append(Choice(state, inf, 0.0, None, "chosen by the proxy"))
+            decision.views = None  # they are told for each choice, and of this one nothing is
+        self._reserve(decision, now)
+        if decision.phase is Phase.SENT:
+            tokens = state.cache_tokens
+            if tokens is None:
+                tokens = self.settings.default_cache_tokens
+            self.views.sent(name, decision.request, tokens, now)
 
     def first_token(self, decision: Decision, now: float) -> None:
         """The first token (or the first byte of an unstreamed answer) came."""

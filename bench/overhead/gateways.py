@@ -50,11 +50,11 @@ class Gateway:
 
     def command(self, start: Start) -> list[str]:
         """The command line; raises `AbsentError` when it is not installed."""
-        return [str(_find(self.executable)), *self.arguments(start)]
+        return [str(find(self.executable)), *self.arguments(start)]
 
     def version(self) -> str | None:
         """The version that `command` runs; None when it can't be told."""
-        site = _find(self.executable).parent.parent / "lib"
+        site = find(self.executable).parent.parent / "lib"
         paths = [str(path) for path in site.glob("python3*/site-packages")]
         for found in importlib.metadata.distributions(name=self.distribution, path=paths):
             return found.version
@@ -65,7 +65,7 @@ class AbsentError(Exception):
     """A gateway can't take part; the message says why."""
 
 
-def _find(executable: str) -> Path:
+def find(executable: str) -> Path:
     """Beside this Python first, where the dependency group puts it, then anywhere."""
     beside = str(Path(sys.executable).parent)
     found = shutil.which(executable, path=os.pathsep.join((beside, os.environ.get("PATH", ""))))

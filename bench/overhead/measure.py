@@ -113,7 +113,7 @@ def run(gateway: Gateway | None, scenario: Scenario, servers: Servers) -> Figure
         except OSError as error:
             raise AbsentError(f"{gateway.executable} can't be started: {error}") from error
         with tree:
-            _wait_until_ready(tree, start.port, servers)
+            wait_until_ready(tree, start.port, servers)
             return _run(tree, [start.port], scenario, servers)
 
 
@@ -182,7 +182,7 @@ def _digests(encoded: str) -> Counter[int]:
     return Counter(array("Q", b64decode(encoded)))
 
 
-def _wait_until_ready(tree: ProcessTree, port: int, servers: Servers) -> None:
+def wait_until_ready(tree: ProcessTree, port: int, servers: Servers) -> None:
     """Until it answers, and a moment more, as it may answer before it knows all its servers.
 
     How many servers the measured requests reached is among the figures.

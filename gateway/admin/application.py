@@ -17,10 +17,12 @@ from gateway.admin.metrics import (
     RequestMetrics,
     RetryMetrics,
 )
+from gateway.admin.pickermetrics import PickerMetrics
 from gateway.admin.predictions import PredictionMetrics
 from gateway.admin.receipts import ReceiptPage, receipt_page
 from gateway.admin.selection import SelectionError, read_selection
 from gateway.admin.views import endpoint_view
+from gateway.pickerbooks import PickerBooks
 from gateway.readiness import Readiness, ReadinessState
 from gateway.telemetry import Telemetry
 from routing.receipts import Receipt, Receipts
@@ -38,14 +40,18 @@ def make_app(
     certificate_end: Callable[[], float | None] = lambda: None,
     *,
     receipts: Receipts | None = None,
+    picker: PickerBooks | None = None,
 ) -> web.Application:
     """The application.
 
     ``now`` is the clock that the router is told the time by; ``certificate_end`` tells when
     the certificate towards clients ends (Unix time), None without TLS. ``receipts``: the
     router's; without any, the latest decisions are shown as far as the router keeps them.
+    ``picker``: what the external processor counts; None without one.
     """
     pages = _Pages(router, telemetry, readiness, now, certificate_end, receipts)
+    if picker is not None:
+        pages.add(PickerMetrics(picker, telemetry, router.fleet, router.prefix))
     app = web.Application()
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/healthz", pages.healthz)
@@ -108,6 +114,10 @@ class _Pages:
             PredictionMetrics(self._receipts, router.fleet),
             ProcessCollector(registry=None),
         )
+
+    def add(self, collector: Collector) -> None:
+        """Show these metrics, too."""
+        self._collectors = (*self._collectors, collector)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Everything that is counted, as Prometheus reads it."""

@@ -25,30 +25,18 @@ from gateway.apis.catalogue import AnswerModel, AnswerModels, Forward, error_dia
 from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
+from gateway.choosing import refusal, routing_request, token_chains, wants_ids
+from gateway.objectives import targets_of
+from gateway.ours import internal_fields
+from gateway.paths import BadTargetError, matchable_path
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.delivery import ClientSide, Delivery, Owner
-from gateway.proxy.heads import (
-    BadTargetError,
-    RequestHead,
-    internal_fields,
-    matchable_path,
-    own_response,
-)
-from gateway.proxy.objectives import targets_of
+from gateway.proxy.heads import RequestHead, own_response
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
-from routing.decision import Decision, Rejection, RejectionKind
-from routing.prefix.tokens import blocks_of, token_salt
-from routing.request import Chain, Request
+from routing.decision import Decision, Rejection
 
-_TOKENIZABLE: Final = frozenset({"chat", "completions"})
 _ALLOWED: Final = "GET, HEAD, POST, OPTIONS"
-
-_REJECTIONS: Final = {
-    RejectionKind.UNKNOWN_MODEL: (404, "unknown_model", "model"),
-    RejectionKind.NO_ENDPOINT: (503, "no_endpoint", None),
-    RejectionKind.OVERLOADED: (429, "overloaded", None),
-}
 
 
 @trait
@@ -131,7 +119,8 @@ class Exchange(Owner):
         self._bound_depth()
         call = api.read(self._body)
         self._keep_out_internal_fields(call)
-        if self._needs_ids(api, call):
+        context = self._context
+        if wants_ids(context.router, context.tokenizing, api.name, call):
             self._tokenize(api, call)
         else:
             self._route(api, call, call.token_ids)
@@ -144,19 +133,6 @@ class Exchange(Owner):
                 "json_too_deep",
                 f"The body nests arrays and objects more than {limit} levels deep.",
             )
-
-    def _needs_ids(self, api: Api, call: Call) -> bool:
-        """Whether exact matching wants this prompt's token ids, and somebody can tell them."""
-        context = self._context
-        return (
-            context.tokenizing is not None
-            and call.model is not None
-            and call.token_ids is None
-            and len(call.chains) == 1
-            and api.name in _TOKENIZABLE
-            and bool(context.router.residency.sizes)
-            and context.tokenizing.serves(call.model)
-        )
 
     def _tokenize(self, api: Api, call: Call) -> None:
         """Have the prompt tokenized meanwhile; it is routed when the ids are there, or too late."""
@@ -177,7 +153,9 @@ class Exchange(Owner):
     def _keep_out_internal_fields(self, call: Call) -> None:
         """Only the gateway may say where KV comes from; such fields of clients end here."""
         if self._context.settings.internal_fields == "refuse":
-            names = [name.decode() for name in internal_fields(self._head.headers)]
+            names = [
+                name.decode() for name in internal_fields(name for name, _ in self._head.headers)
+            ]
             names += call.internal_fields
             if names:
                 raise ApiError(
@@ -190,17 +168,12 @@ class Exchange(Owner):
         record = self._record
         record.model = call.model or ""
         record.streamed = call.streamed
-        targets = targets_of(self._head, self._context.objectives)
-        request = Request(
-            id=record.request_id,
-            model=call.model,
-            chains=call.chains,
-            prompt_tokens=call.prompt_tokens,
-            exact_tokens=call.exact_tokens,
-            max_output_tokens=call.max_output_tokens,
+        targets = targets_of(self._head.fields, self._context.objectives)
+        request = routing_request(
+            call,
+            record.request_id,
             streamed=call.streamed,
-            priority=call.priority,
-            token_chains=self._token_chains(call, token_ids),
+            token_chains=token_chains(self._context.router, call, token_ids),
             ttft_target=targets.ttft,
             itl_target=targets.itl,
         )
@@ -208,25 +181,8 @@ class Exchange(Owner):
         decision = self._context.router.route(request, self._context.now())
         record.decision_seconds = perf_counter() - began
         if isinstance(decision, Rejection):
-            status, reason, param = _REJECTIONS[decision.kind]
-            wait = decision.retry_after
-            raise ApiError(
-                status,
-                reason,
-                decision.message,
-                param=param,
-                retry_after=None if wait is None else max(1, round(wait)),
-            )
+            raise refusal(decision)
         self._deliver(api, decision)
-
-    def _token_chains(self, call: Call, token_ids: Sequence[int] | None) -> dict[int, Chain] | None:
-        """The prompt in the blocks that engines report their caches in, where its ids are known."""
-        router = self._context.router
-        sizes = router.residency.sizes
-        if token_ids is None or call.model is None or not sizes:
-            return None
-        salt = token_salt(router.fleet.adapter(call.model), call.cache_salt)
-        return {size: blocks_of(salt, token_ids, size) for size in sizes}
 
     def _deliver(self, api: Api, decision: Decision) -> None:
         self._delivery = Delivery(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, TypeAlias, overload
-from urllib.parse import unquote_to_bytes
+
+from gateway.ours import ONLY_OURS
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Header fields in order, names in lower case."""
@@ -33,15 +34,6 @@ _HOP_BY_HOP: Final = frozenset(
 # accept-encoding: token counts are read from the response, so it must come uncompressed.
 # expect: answered by this hop. host and x-request-id: set by this hop.
 _NOT_FORWARDED: Final = _HOP_BY_HOP | {b"accept-encoding", b"expect", b"host", b"x-request-id"}
-# Only the gateway may tell an engine or a sidecar where a request goes or where its KV comes from.
-_ONLY_OURS: Final = (
-    b"x-gateway-",
-    b"x-prefiller-",
-    b"x-encoder-hosts-ports",
-    b"x-kv-cache-source-",
-    b"x-data-parallel-",
-    b"x-inferway-",
-)
 _NOT_RELAYED: Final = _HOP_BY_HOP | {b"x-request-id", b"x-inferway-endpoint"}
 _FORWARDED: Final = (
     b"x-forwarded-for",
@@ -104,41 +96,6 @@ class RequestHead:
         return self.fields.get(name, default)
 
 
-class BadTargetError(ValueError):
-    """A request target that no honest client sends."""
-
-
-def matchable_path(target: bytes) -> str:
-    """The path of a request target, percent-decoded, as routes are matched against.
-
-    Raises `BadTargetError` for anything whose meaning could differ between this hop and the
-    next: dot segments, empty segments, backslashes, fragments, control bytes, or a form other
-    than origin-form.
-    """
-    # The few paths that are asked for recur; what nobody asks twice is not worth the memory.
-    return _known_path(target) if len(target) <= _LONGEST_KNOWN else _read_path(target)
-
-
-def _read_path(target: bytes) -> str:
-    path = target.partition(b"?")[0]
-    if not path.startswith(b"/"):
-        raise BadTargetError("the request target must be a path that starts with /")
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-    try:
-        text = path.decode()
-    except UnicodeDecodeError as error:
-        raise BadTargetError("the path is not UTF-8") from error
-    if "//" in text or "\\" in text or "/." in text or not text.isprintable() or b"#" in target:
-        raise BadTargetError(
-            "the path has an empty or dot segment, a backslash, a fragment or a control byte"
-        )
-    return text
-
-
-_known_path: Final = lru_cache(maxsize=512)(_read_path)
-
-
 def without_upgrade(head: RequestHead) -> bytes:
     """A head as it came, less the offer to go on in another protocol."""
     lines = [b"%b %b HTTP/1.%d\r\n" % (head.method.encode(), head.target, head.chunked_ok)]
@@ -157,12 +114,7 @@ def _passes(name: bytes) -> bool:
     """Whether a field goes on to the endpoint as it is, unless ``Connection`` names it."""
     # Some servers read an underscore in a name as a hyphen: what ends here ends in both.
     plain = name.replace(b"_", b"-")
-    return not (plain in _NOT_FORWARDED or plain in _FORWARDED or plain.startswith(_ONLY_OURS))
-
-
-def internal_fields(headers: Headers) -> list[bytes]:
-    """The fields a client sent although only the gateway may set them."""
-    return [name for name, _ in headers if name.replace(b"_", b"-").startswith(_ONLY_OURS)]
+    return not (plain in _NOT_FORWARDED or plain in _FORWARDED or plain.startswith(ONLY_OURS))
 
 
 def _named(connection: bytes) -> frozenset[bytes]:

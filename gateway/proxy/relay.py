@@ -7,9 +7,9 @@ may still answer. From then on it is *committed* to what was written.
 from mypy_extensions import trait
 
 from gateway.apis.usage import is_stream_error
+from gateway.meter import ResponseMeter
 from gateway.proxy.framing import EventAligner, Framing, choose
 from gateway.proxy.heads import Headers, RequestHead, response_head
-from gateway.proxy.meter import ResponseMeter
 
 
 @trait

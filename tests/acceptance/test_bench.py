@@ -96,6 +96,26 @@ def test_events_measures_what_following_caches_costs(tmp_path: Path) -> None:
     assert len(found["checks"]) == 2
 
 
+def test_extproc_measures_pickers_behind_the_real_envoy(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "extproc.json",
+        *("extproc", "--rounds", "1", "--scale", "0.01", "--scenario", "4k"),
+        *("--scenario", "streams-5000", "--picker", "inferway", "--picker", "grpc.aio raw"),
+    )
+    assert found["notes"] == []
+    medians = {
+        (one["picker"], one["mode"], one["scenario"]): one["values"] for one in found["medians"]
+    }
+    assert len(medians) == 6
+    for values in medians.values():
+        assert values["errors"] == values["bodies_changed"] == 0
+        assert values["requests_per_second"] > 0
+        assert values["cpu_us_per_request"] > 0
+    held = medians["inferway", "recommended", "streams-5000"]
+    assert held["bytes_per_stream"] is not None
+    assert "Envoy us/req" in done.stdout
+
+
 def test_chaos_breaks_a_server_and_its_line_and_nothing_is_lost(tmp_path: Path) -> None:
     done, found = bench(
         tmp_path / "chaos.json",

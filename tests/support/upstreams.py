@@ -14,6 +14,7 @@ class Received:
 
     head: bytes
     body: bytes
+    trailers: bytes = b""
 
     @property
     def fields(self) -> dict[bytes, bytes]:
@@ -27,18 +28,33 @@ Script = Callable[["Upstream", Received, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def read_request(reader: asyncio.StreamReader) -> Received | None:
-    """One request with a Content-Length body, or None when the connection ended."""
+    """One request with its body, or None when the connection ended."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     received = Received(head, b"")
-    length = int(received.fields.get(b"content-length", b"0"))
     try:
-        received.body = await reader.readexactly(length)
+        if received.fields.get(b"transfer-encoding") == b"chunked":
+            received.body, received.trailers = await _read_chunks(reader)
+        else:
+            length = int(received.fields.get(b"content-length", b"0"))
+            received.body = await reader.readexactly(length)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     return received
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """A chunked body, and its trailers as they are."""
+    pieces = []
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        pieces.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+    trailers = b""
+    while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
+        trailers += line
+    return b"".join(pieces), trailers
 
 
 @dataclass

@@ -1,16 +1,14 @@
 import pytest
 
 from gateway.apis.call import ApiError
-from gateway.proxy.heads import RequestHead
-from gateway.proxy.objectives import targets_of
+from gateway.objectives import targets_of
 from gateway.settings import Objective
 
 NAMED = {"chat": Objective(ttft=0.5, itl=0.02)}
 
 
-def head(**fields: str) -> RequestHead:
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
-    return RequestHead("POST", b"/v1/chat/completions", named)
+def head(**fields: str) -> dict[bytes, bytes]:
+    return {name.replace("_", "-").encode(): value.encode() for name, value in fields.items()}
 
 
 def test_nothing_special_without_headers() -> None:

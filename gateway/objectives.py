@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from gateway.apis.call import ApiError
-from gateway.proxy.heads import RequestHead
 from gateway.settings import Objective
 
 _NAMES: Final = (b"x-llm-d-inference-objective", b"x-gateway-inference-objective")
@@ -29,9 +28,8 @@ class Targets(NamedTuple):
 _NONE: Final = Targets(None, None)
 
 
-def targets_of(head: RequestHead, objectives: Mapping[str, Objective]) -> Targets:
+def targets_of(fields: Mapping[bytes, bytes], objectives: Mapping[str, Objective]) -> Targets:
     """The request's own targets; `ApiError` (400) for a header that is no time."""
-    fields = head.fields
     ttft, itl = _milliseconds(fields, _TTFT), _milliseconds(fields, _ITL)
     objective = None
     if objectives:

@@ -1,0 +1,19 @@
+"""Header fields that only the gateway may set, whichever of its bodies a request came through."""
+
+from collections.abc import Iterable
+
+ONLY_OURS = (
+    b"x-gateway-",
+    b"x-prefiller-",
+    b"x-encoder-hosts-ports",
+    b"x-kv-cache-source-",
+    b"x-data-parallel-",
+    b"x-inferway-",
+)
+"""How their names begin: they tell an engine or a sidecar where a request goes or where its KV
+comes from."""
+
+
+def internal_fields(names: Iterable[bytes]) -> list[bytes]:
+    """Which of the names a client must not send; some servers read an underscore as a hyphen."""
+    return [name for name in names if name.replace(b"_", b"-").startswith(ONLY_OURS)]
