@@ -26,7 +26,7 @@ _LAST_EVENT: Final = re.compile(
     rb"(?:^|[\r\n])data: ?"
     rb"(?:\[DONE\]|\{\s*\"type\"\s*:\s*\"(?:message_stop|response\.completed)\"[^\r\n]*)\s*\Z"
 )
-_PLAIN_OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}")
+_PLAIN_OBJECT: Final = re.compile(rb"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*\}")
 _plain_decoder: Final = msgspec.json.Decoder(dict[str, object])
 _decoder: Final = json.JSONDecoder()
 

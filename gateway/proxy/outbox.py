@@ -27,16 +27,19 @@ class Outbox:
         self._waiting: list[Sender] = []
         self._bytes = 0
 
-    def enter(self, sender: "Sender", size: int) -> None:
+    def enter(self, sender: "Sender") -> None:
         """A connection has something to send, for the first time since it was flushed."""
         waiting = self._waiting
         waiting.append(sender)
-        self._bytes += size
         if len(waiting) == 1:
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self.flush)
-        elif len(waiting) >= _MOST_WRITES or self._bytes >= _MOST_BYTES:
+
+    def grew(self, size: int) -> None:
+        """So many bytes more wait. One turn may bring megabytes for one connection alone."""
+        self._bytes += size
+        if self._bytes >= _MOST_BYTES or len(self._waiting) >= _MOST_WRITES:
             self.flush()
 
     def flush(self) -> None:
@@ -65,7 +68,8 @@ class Sender:
         """Send bytes with this turn's others."""
         self._unsent.append(data)
         if len(self._unsent) == 1:
-            self._outbox.enter(self, len(data))
+            self._outbox.enter(self)
+        self._outbox.grew(len(data))
 
     def flush(self) -> None:
         """Send what waits now, as must be done before the transport's sending side is closed."""
