@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 # Possessive quantifiers: a hostile line of any length is refused in linear time. Not where a group
-# may be left half matched: Python 3.11.2, say, then goes on from the wrong place.
+# may be left half matched: up to 3.11.4 Python then goes on from the wrong place (cpython#106052).
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*+[ \t]*+=[ \t]*+"(?:[^"\\]|\\.)*+"[ \t]*+'
 _SAMPLE = re.compile(
     r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+"
-    rf"(?:\{{[ \t]*+(?P<labels>(?:{_LABEL}(?:,[ \t]*+|(?=\}})))*+)\}}[ \t]*+)?"
+    rf"(?:\{{[ \t]*+(?P<labels>(?:{_LABEL}(?:,[ \t]*+|(?=\}})))*)\}}[ \t]*+)?"
     r"(?<=[ \t}])(?P<value>[-+.0-9a-zA-Z]++)"
     r"(?:[ \t]++-?[0-9.]++)?"  # a timestamp
     r"(?:[ \t]++\#.*+)?"  # an exemplar
