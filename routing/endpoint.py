@@ -12,6 +12,7 @@ Three kinds of knowledge, kept apart because they fail in different ways:
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Final
 
 from routing.breaker import Breaker, BreakerSettings
@@ -106,6 +107,8 @@ class EndpointState:
     health: Health = Health.UNKNOWN
     health_reason: str = "not probed yet"
     health_since: float = 0.0
+    answered_at: float = -inf
+    """When a request last ended well there."""
     engine: str | None = None
     models: Mapping[str, ServedModel] | None = None  # None: not known yet
     models_at: float | None = None

@@ -161,6 +161,7 @@ class Fleet:
         """A request ended well."""
         state = self._states.get(name)
         if state is not None:
+            state.answered_at = now
             self.answered(state, request, now)
             state.breaker.succeeded(request, now)
 

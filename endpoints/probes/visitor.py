@@ -1,9 +1,10 @@
 """Visiting one endpoint: what is asked for, in which order, and what the fleet is told.
 
-One visit is: the health page; when it is well, what is due of the models, the cache size and
-the metrics; then the verdict. The verdict comes last so that an endpoint that returns is
-chosen only once its models are known and a restart has been told. Only the first visits,
-while the engine is still being found out, give the verdict before they look further.
+One visit is: the health page, unless a request just ended well there, which says as much; when it
+is well, what is due of the models, the cache size and the metrics; then the verdict. The verdict
+comes last so that an endpoint that returns is chosen only once its models are known and a restart
+has been told. Only the first visits, while the engine is still being found out, give the verdict
+before they look further.
 """
 
 import logging
@@ -87,6 +88,11 @@ class Visitor:
 
     async def _check_health(self) -> tuple[Outcome, str]:
         """Ask the first health page that exists; the list of models will do for one."""
+        state = self._fleet.get(self._name)
+        if self._health.phase is Phase.HEALTHY and state is not None:
+            since = self._clock() - state.answered_at
+            if since < self._settings.interval:
+                return Outcome.WELL, "it answered a request"
         engine = self._engine or GENERIC
         known = self._health_path
         paths = (known,) if known is not None else (*engine.health_paths, MODELS_PATH)

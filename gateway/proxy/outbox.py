@@ -52,12 +52,13 @@ class Outbox:
 class Sender:
     """What one connection has to send."""
 
-    __slots__ = ("_outbox", "_transport", "_unsent")
+    __slots__ = ("_more", "_outbox", "_transport", "_unsent")
 
     def __init__(self, outbox: Outbox, transport: asyncio.WriteTransport) -> None:
         self._outbox = outbox
         self._transport = transport
-        self._unsent: list[bytes] = []
+        self._unsent = b""
+        self._more: list[bytes] = []  # with the first, when there are several
 
     @property
     def sent(self) -> bool:
@@ -66,23 +67,27 @@ class Sender:
 
     def write(self, data: bytes) -> None:
         """Send bytes with this turn's others."""
-        self._unsent.append(data)
-        if len(self._unsent) == 1:
+        if not self._unsent:
+            self._unsent = data
             self._outbox.enter(self)
+        else:
+            if not self._more:
+                self._more.append(self._unsent)
+            self._more.append(data)
         self._outbox.grew(len(data))
 
     def flush(self) -> None:
         """Send what waits now, as must be done before the transport's sending side is closed."""
-        unsent = self._unsent
-        if not unsent:
+        data, more = self._unsent, self._more
+        if not data:
             return
-        self._unsent = []
+        self.drop()
         transport = self._transport
         try:
-            if len(unsent) == 1:
-                transport.write(unsent[0])
+            if more:
+                transport.writelines(more)
             else:
-                transport.writelines(unsent)
+                transport.write(data)
         except RuntimeError:  # it was closed meanwhile, and its protocol will hear of it
             if not transport.is_closing():
                 raise
@@ -94,4 +99,6 @@ class Sender:
 
     def drop(self) -> None:
         """Forget what waits: the connection is cut."""
-        self._unsent = []
+        self._unsent = b""
+        if self._more:
+            self._more = []
