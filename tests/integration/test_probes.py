@@ -175,6 +175,22 @@ async def stage() -> AsyncIterator[Stage]:
         yield stage
 
 
+async def test_an_endpoint_that_answers_requests_is_not_asked_for_its_health(stage: Stage) -> None:
+    server = await stage.add(vllm_server(), "vllm")
+    await stage.start()
+    await stage.until_health("vllm", Health.HEALTHY)
+    await stage.rounds(server)
+    state = stage.state("vllm")
+    state.answered_at = time.monotonic() + 60.0  # just now, for as long as this test takes
+    await stage.until(lambda: server.seen[-2:] == ["/metrics", "/metrics"])
+    asked = len(server.seen)
+    await stage.until(lambda: server.seen[asked:].count("/metrics") >= 5)
+    assert "/health" not in server.seen[asked:]
+    state.answered_at = 0.0
+    server.pages["/health"] = (503, "the engine is dead")
+    await stage.until_health("vllm", Health.UNHEALTHY)
+
+
 async def test_every_engine_is_detected_and_read(stage: Stage) -> None:
     await stage.add(vllm_server(), "vllm")
     await stage.add(
