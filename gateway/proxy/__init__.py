@@ -8,6 +8,7 @@ A request's way through it, one module a stop::
                  -> delivery.Delivery           owns attempts, retries and deadlines
                  -> pool.EndpointPool           lends a connection to the chosen endpoint
                  -> upstream.UpstreamConnection sends it, parses the response
+                 -> outbox.Outbox               lets the writes of one turn leave together
     response     -> relay.Relay                 meters it, frames it, writes it to the client
                  -> exchange.Exchange           writes the record, turns to the next request
 
