@@ -14,7 +14,7 @@ from gateway.record import RequestRecord
 UNKNOWN_MODEL: Final = "unknown"
 """The label of every model that the fleet does not serve."""
 OTHER_MODEL: Final = "other"
-"""The label of the models beyond the first `MAX_MODELS`."""
+"""The label of the models beyond the first so many."""
 MAX_MODELS: Final = 500
 """Models counted apart: adapters may come and go for as long as the gateway runs."""
 
@@ -123,11 +123,14 @@ class Telemetry:
 
     ``knows`` says whether the fleet serves a model (`routing.fleet.Fleet.knows`). It is asked
     only about names that no endpoint has been sent yet; without it, such a name counts as
-    unknown.
+    unknown. ``max_models`` are counted apart.
     """
 
-    def __init__(self, knows: Callable[[str], bool] = _knows_none) -> None:
+    def __init__(
+        self, knows: Callable[[str], bool] = _knows_none, max_models: int = MAX_MODELS
+    ) -> None:
         self._knows = knows
+        self._max_models = max_models
         self.models: dict[str, ModelTelemetry] = {}
         """By label: names that the fleet serves, "" for calls without one, unknown, other."""
         self.endpoints: dict[str, EndpointTelemetry] = {}
@@ -193,7 +196,7 @@ class Telemetry:
             # A request that an endpoint was sent names a model that the fleet serves.
             if not record.endpoint and not self._knows(label):
                 label = UNKNOWN_MODEL
-            elif len(self.models) >= MAX_MODELS:
+            elif len(self.models) >= self._max_models:
                 label = OTHER_MODEL
         known = self.models.get(label)
         if known is None:

@@ -1,6 +1,7 @@
 """The real Envoy, from deploy/'s own files, before our picker: what passes, what is decided."""
 
 import asyncio
+import inspect
 import os
 from pathlib import Path
 
@@ -55,6 +56,8 @@ async def test_a_stream_comes_as_it_is_made(tmp_path: Path, file: Path, mode: st
 async def test_a_streamed_answer_sends_us_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not inspect.isfunction(Session.receive):
+        pytest.skip("compiled methods can't be replaced by counting ones")
     counts = []
     messages: list[bytes] = []
     receive = Session.receive

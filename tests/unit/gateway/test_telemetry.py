@@ -1,8 +1,5 @@
 """What finished requests add to the books, and that clients can't make the books grow."""
 
-import pytest
-
-from gateway import telemetry as telemetry_module
 from gateway.record import RequestRecord
 from gateway.telemetry import OTHER_MODEL, UNKNOWN_MODEL, Histogram, Telemetry
 
@@ -154,10 +151,8 @@ def test_a_model_of_the_fleet_has_its_name_also_when_no_endpoint_could_be_sent_i
     assert set(telemetry.models) == {"m", UNKNOWN_MODEL}
 
 
-def test_adapters_that_come_and_go_cannot_grow_the_books_without_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(telemetry_module, "MAX_MODELS", 10)
-    telemetry = booked(*(record(f"adapter-{number}") for number in range(50)))
+def test_adapters_that_come_and_go_cannot_grow_the_books_without_end() -> None:
+    adapters = [record(f"adapter-{number}") for number in range(50)]
+    telemetry = booked(*adapters, telemetry=Telemetry(max_models=10))
     assert len(telemetry.models) == 11
     assert telemetry.models[OTHER_MODEL].requests == {("chat", 200): 40}
