@@ -88,9 +88,8 @@ class Sender:
                 transport.writelines(more)
             else:
                 transport.write(data)
-        except RuntimeError:  # it was closed meanwhile, and its protocol will hear of it
-            if not transport.is_closing():
-                raise
+        except RuntimeError:  # it was closed meanwhile; nobody else's writes may suffer from it
+            transport.abort()
 
     def close(self) -> None:
         """Close the connection once everything is sent."""
