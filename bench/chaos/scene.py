@@ -150,5 +150,5 @@ def _authority(directory: Path) -> "Authority":
     try:
         from bench.chaos.certificates import Authority  # noqa: PLC0415 - an optional dependency
     except ImportError:
-        raise RuntimeError("certificates need trustme: pip install '.[chaos]'") from None
+        raise RuntimeError("certificates need trustme: pip install --editable '.[chaos]'") from None
     return Authority(directory)

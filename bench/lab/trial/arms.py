@@ -64,7 +64,7 @@ def _rust_router(executable: str, verb: str, *more: str) -> Callable[[Start], li
         beside = str(Path(sys.executable).parent)
         found = shutil.which(executable, path=os.pathsep.join((beside, os.environ["PATH"])))
         if found is None:
-            raise LabError(f"{executable} is not installed: pip install '.[rivals]'")
+            raise LabError(f"{executable} is not installed: make rivals")
         return [
             *(found, *([verb] if verb else []), "--worker-urls", *start.urls),
             *("--policy", "cache_aware"),
