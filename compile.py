@@ -26,8 +26,8 @@ ROOTS = (
 LEFT_OUT = frozenset(
     {
         *("gateway/proxy/server.py", "gateway/extproc/server.py"),
-        *("gateway/extproc/rpc/server.py", "gateway/extproc/rpc/schemas.py"),
-        *("gateway/extproc/rpc/health.py", "gateway/extproc/rpc/reflection.py"),
+        *("gateway/rpc/server.py", "gateway/rpc/schemas.py"),
+        *("gateway/rpc/health.py", "gateway/rpc/reflection.py"),
     }
 )
 TARGET = Path("build/compiled")

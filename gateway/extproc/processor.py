@@ -3,10 +3,10 @@
 from typing import Final
 
 from gateway.extproc.context import ProcessorContext
-from gateway.extproc.rpc.call import Call, Conversation, Method
-from gateway.extproc.rpc.status import Code, RpcError
 from gateway.extproc.session import Session
 from gateway.extproc.wire import WireError
+from gateway.rpc.call import Call, Conversation, Method
+from gateway.rpc.status import Code, RpcError
 
 SERVICE: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 

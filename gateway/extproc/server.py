@@ -4,13 +4,13 @@ import ssl
 from typing import Final
 
 from gateway.extproc.context import ProcessorContext
-from gateway.extproc.h2.limits import Limits
 from gateway.extproc.processor import SERVICE, Processor
-from gateway.extproc.rpc.call import Method, Services
-from gateway.extproc.rpc.health import Health
-from gateway.extproc.rpc.reflection import Reflection
-from gateway.extproc.rpc.server import RpcServer
+from gateway.h2.limits import Limits
 from gateway.readiness import Readiness, ReadinessState
+from gateway.rpc.call import Method, Services
+from gateway.rpc.health import Health
+from gateway.rpc.reflection import Reflection
+from gateway.rpc.server import RpcServer
 
 _READY_NAMES: Final = ("", "readiness", SERVICE, "inference-extension")
 """Names of the health protocol that say whether requests should come; the last one is what

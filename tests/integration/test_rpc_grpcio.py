@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from gateway.extproc.h2.limits import Limits
+from gateway.h2.limits import Limits
 from tests.support.gateways import until
 from tests.support.rpc import BURST, ECHO, FAIL, STREAM, Echo, running_server
 

@@ -9,8 +9,8 @@ from typing import cast
 import grpc
 import psutil
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.limits import Limits
+from gateway.h2 import frames as f
+from gateway.h2.limits import Limits
 from gateway.selfsigned import self_signed_context
 from gateway.tls import ServerTls
 from tests.support.certificates import Files

@@ -5,12 +5,12 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.connection import Phase
-from gateway.extproc.h2.headers import literal_block
-from gateway.extproc.h2.limits import Limits
-from gateway.extproc.h2.stream import State
-from gateway.extproc.rpc.messages import Deframer, framed
+from gateway.h2 import frames as f
+from gateway.h2.connection import Phase
+from gateway.h2.headers import literal_block
+from gateway.h2.limits import Limits
+from gateway.h2.stream import State
+from gateway.rpc.messages import Deframer, framed
 from tests.support.frames import Client, Frame, data, frame
 
 END = literal_block([(b"grpc-status", b"0")])

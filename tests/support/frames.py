@@ -1,15 +1,15 @@
-"""An HTTP/2 client that says exactly what a test wants, for `gateway.extproc.h2.Connection`."""
+"""An HTTP/2 client that says exactly what a test wants, for `gateway.h2.Connection`."""
 
 from dataclasses import dataclass, field
 
 from hpack import Decoder, Encoder
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.connection import Connection
-from gateway.extproc.h2.frames import ErrorCode
-from gateway.extproc.h2.headers import Block
-from gateway.extproc.h2.limits import Limits
-from gateway.extproc.h2.stream import Stream
+from gateway.h2 import frames as f
+from gateway.h2.connection import Connection
+from gateway.h2.frames import ErrorCode
+from gateway.h2.headers import Block
+from gateway.h2.limits import Limits
+from gateway.h2.stream import Stream
 
 REQUEST = (
     (":method", "POST"),

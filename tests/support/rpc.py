@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.extproc.h2.limits import Limits
-from gateway.extproc.rpc.call import Call, Method, Services, unary
-from gateway.extproc.rpc.health import Health
-from gateway.extproc.rpc.reflection import Reflection
-from gateway.extproc.rpc.server import RpcServer
-from gateway.extproc.rpc.status import Code, RpcError
+from gateway.h2.limits import Limits
+from gateway.rpc.call import Call, Method, Services, unary
+from gateway.rpc.health import Health
+from gateway.rpc.reflection import Reflection
+from gateway.rpc.server import RpcServer
+from gateway.rpc.status import Code, RpcError
 
 ECHO = "/test.Echo/Echo"
 STREAM = "/test.Echo/Stream"

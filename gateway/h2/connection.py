@@ -17,14 +17,14 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.assembly import BlockAssembly, Encoded, FrameReader, unpadded
-from gateway.extproc.h2.frames import ConnectionFaultError, ErrorCode, StreamFaultError
-from gateway.extproc.h2.headers import Block, BlockReader
-from gateway.extproc.h2.limits import Budget, Limits
-from gateway.extproc.h2.sender import Sender
-from gateway.extproc.h2.stream import AFTER_OUR_END, AFTER_PEER_END, Receiver, State, Stream
-from gateway.extproc.h2.windows import ReceiveWindow
+from gateway.h2 import frames as f
+from gateway.h2.assembly import BlockAssembly, Encoded, FrameReader, unpadded
+from gateway.h2.frames import ConnectionFaultError, ErrorCode, StreamFaultError
+from gateway.h2.headers import Block, BlockReader
+from gateway.h2.limits import Budget, Limits
+from gateway.h2.sender import Sender
+from gateway.h2.stream import AFTER_OUR_END, AFTER_PEER_END, Receiver, State, Stream
+from gateway.h2.windows import ReceiveWindow
 
 _DRAIN_PING: Final = b"draining"
 

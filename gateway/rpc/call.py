@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from gateway.extproc.h2.frames import ErrorCode
-from gateway.extproc.h2.headers import Block
-from gateway.extproc.h2.stream import Receiver, Stream
-from gateway.extproc.rpc.messages import Deframer, framed
-from gateway.extproc.rpc.status import NO_GRPC_BLOCK, RESPONSE_BLOCK, Code, RpcError, end_block
+from gateway.h2.frames import ErrorCode
+from gateway.h2.headers import Block
+from gateway.h2.stream import Receiver, Stream
+from gateway.rpc.messages import Deframer, framed
+from gateway.rpc.status import NO_GRPC_BLOCK, RESPONSE_BLOCK, Code, RpcError, end_block
 
 _log = logging.getLogger("inferway.extproc")
 

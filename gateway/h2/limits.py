@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.extproc.h2.frames import ConnectionFaultError, ErrorCode
+from gateway.h2.frames import ConnectionFaultError, ErrorCode
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ longest sends first when a window is opened.
 
 from collections.abc import Callable
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.stream import State, Stream
+from gateway.h2 import frames as f
+from gateway.h2.stream import State, Stream
 
 
 class Sender:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
-from gateway.extproc.rpc import schemas
-from gateway.extproc.rpc.call import Call, Method
-from gateway.extproc.rpc.status import Code, RpcError
+from gateway.rpc import schemas
+from gateway.rpc.call import Call, Method
+from gateway.rpc.status import Code, RpcError
 
 _POOLS = (descriptor_pool.Default(), schemas.POOL)
 

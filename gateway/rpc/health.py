@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 from google.protobuf.message import DecodeError
 
-from gateway.extproc.rpc import schemas
-from gateway.extproc.rpc.call import Method, unary
-from gateway.extproc.rpc.status import Code, RpcError
+from gateway.rpc import schemas
+from gateway.rpc.call import Method, unary
+from gateway.rpc.status import Code, RpcError
 
 _SERVING = 1
 _NOT_SERVING = 2

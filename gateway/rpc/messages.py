@@ -3,7 +3,7 @@
 from struct import Struct
 from typing import Final
 
-from gateway.extproc.rpc.status import Code, RpcError
+from gateway.rpc.status import Code, RpcError
 
 _PREFIX: Final = Struct(">BL")
 _PREFIX_BYTES: Final = 5

@@ -2,12 +2,12 @@
 
 import pytest
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.connection import Phase
-from gateway.extproc.h2.frames import ErrorCode
-from gateway.extproc.h2.headers import literal_block
-from gateway.extproc.h2.limits import Limits
-from gateway.extproc.h2.stream import State
+from gateway.h2 import frames as f
+from gateway.h2.connection import Phase
+from gateway.h2.frames import ErrorCode
+from gateway.h2.headers import literal_block
+from gateway.h2.limits import Limits
+from gateway.h2.stream import State
 from tests.support.frames import REQUEST, Client, data, frame
 
 ANSWER = literal_block([(b":status", b"200")])

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.frames import ConnectionFaultError, ErrorCode
-from gateway.extproc.h2.limits import Limits
+from gateway.h2 import frames as f
+from gateway.h2.frames import ConnectionFaultError, ErrorCode
+from gateway.h2.limits import Limits
 
 _FIRST: Final = len(f.PREFACE) + f.HEADER_BYTES
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hpack import Decoder
 from hpack.exceptions import HPACKError
 
-from gateway.extproc.h2.frames import ConnectionFaultError, ErrorCode
+from gateway.h2.frames import ConnectionFaultError, ErrorCode
 
 _CACHED_BLOCKS = 256
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
 
-from gateway.extproc.h2.connection import Connection
-from gateway.extproc.h2.frames import ErrorCode
-from gateway.extproc.h2.limits import Limits
-from gateway.extproc.rpc.call import Services
+from gateway.h2.connection import Connection
+from gateway.h2.frames import ErrorCode
+from gateway.h2.limits import Limits
+from gateway.rpc.call import Services
 
 _TICK: Final = 1.0
 _JOIN_BYTES: Final = 65_536  # up to here copying is cheaper than handing over pieces

@@ -16,11 +16,11 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.extproc.h2.frames import ErrorCode
-from gateway.extproc.h2.windows import ReceiveWindow
+from gateway.h2.frames import ErrorCode
+from gateway.h2.windows import ReceiveWindow
 
 if TYPE_CHECKING:
-    from gateway.extproc.h2.connection import Connection
+    from gateway.h2.connection import Connection
 
 
 class State(Enum):

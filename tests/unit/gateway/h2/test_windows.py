@@ -1,9 +1,9 @@
 """Flow control: both windows, in both directions."""
 
-from gateway.extproc.h2 import frames as f
-from gateway.extproc.h2.frames import ErrorCode
-from gateway.extproc.h2.headers import literal_block
-from gateway.extproc.h2.limits import Limits
+from gateway.h2 import frames as f
+from gateway.h2.frames import ErrorCode
+from gateway.h2.headers import literal_block
+from gateway.h2.limits import Limits
 from tests.support.frames import Client, data, frame
 
 ANSWER = literal_block([(b":status", b"200")])

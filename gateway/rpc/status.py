@@ -6,7 +6,7 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 from enum import IntEnum
 from typing import Final
 
-from gateway.extproc.h2.headers import literal_block
+from gateway.h2.headers import literal_block
 
 
 class Code(IntEnum):
