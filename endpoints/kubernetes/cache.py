@@ -73,6 +73,7 @@ class Cache:
         self.required = required
         self._connection = connection
         self._path = resource.path(namespace)
+        self.label_selector = label_selector or ""
         self._narrow: dict[str, str] = {}
         if label_selector:
             self._narrow["labelSelector"] = label_selector
