@@ -56,8 +56,7 @@ def test_a_list_becomes_known_with_its_last_page() -> None:
     assert due(one) == List()
     assert not one.page(page(item("a"), token="t"), 1.0)
     assert due(one) == List("t")
-    assert not one.objects
-    assert one.condition.phase is Phase.SYNCING
+    assert not one.listed
     assert one.page(page(item("b")), 2.0) == {("", "a"), ("", "b")}
     assert due(one) == Watch("10")
     assert one.condition.phase is Phase.SYNCED
