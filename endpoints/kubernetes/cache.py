@@ -179,6 +179,9 @@ class Cache:
                     await self._watch(action)
             except KubernetesError as error:
                 self._machine.failed(error, self._clock())
+            except Exception as error:  # a defect here must not end the following for good
+                _log.exception("%s: what the API server said can't be used", self.resource.name)
+                self._machine.failed(UnreachableError(repr(error)), self._clock())
             self._note(_NOTHING)
 
     async def _list(self, action: List) -> None:

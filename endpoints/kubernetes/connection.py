@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
+import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import (
     ConfigException,
@@ -31,7 +32,17 @@ from endpoints.kubernetes.resources import Object
 JSON: Final = "application/json"
 _SERVICE_ACCOUNT_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LOST: Final = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-_NOT_USABLE: Final = (ConfigException, OSError, ssl.SSLError, ValueError, TypeError, KeyError)
+_NOT_USABLE: Final = (
+    ConfigException,
+    OSError,
+    ssl.SSLError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    yaml.YAMLError,
+)
+"""What the official client raises for files that are wrong in one way or another."""
 
 
 class NotConfiguredError(KubernetesError):

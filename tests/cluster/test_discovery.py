@@ -235,9 +235,9 @@ async def test_objectives_and_rewrites_follow_their_objects(cluster: Cluster) ->
 async def test_a_headless_service_is_a_pool_without_any_definitions(cluster: Cluster) -> None:
     source = ServiceSource(cluster.namespace, "vllm", "http")
     members = [
-        {"addresses": ["127.0.0.2"], "targetRef": {"kind": "Pod", "name": "a"}},
-        {"addresses": ["127.0.0.3"], "conditions": {"ready": False}},
-        {"addresses": ["127.0.0.4"], "conditions": {"ready": True, "terminating": True}},
+        {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Pod", "name": "a"}},
+        {"addresses": ["10.0.0.3"], "conditions": {"ready": False}},
+        {"addresses": ["10.0.0.4"], "conditions": {"ready": True, "terminating": True}},
     ]
     slices = {
         "metadata": {"name": "vllm-1", "labels": {"kubernetes.io/service-name": "vllm"}},
@@ -250,7 +250,7 @@ async def test_a_headless_service_is_a_pool_without_any_definitions(cluster: Clu
         assert set(told.wanted["vllm"]) == {"a:8000"}
         ready = {"endpoints": [{**members[0]}, {**members[1], "conditions": {"ready": True}}]}
         await cluster.objects.merge_patch(ENDPOINT_SLICES, "vllm-1", ready, cluster.namespace)
-        await eventually(lambda: set(told.wanted["vllm"]) == {"a:8000", "127.0.0.3:8000"})
+        await eventually(lambda: set(told.wanted["vllm"]) == {"a:8000", "10.0.0.3:8000"})
 
 
 async def test_an_api_server_that_restarts_empties_nothing(cluster: Cluster) -> None:
