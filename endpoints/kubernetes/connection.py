@@ -58,11 +58,12 @@ class Connection:
         query: Mapping[str, str] | None = None,
         body: object = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> Object:
         """The decoded answer. Raises `ApiError` for a refusal, `UnreachableError` for no answer."""
         limits = aiohttp.ClientTimeout(total=self._seconds)
         try:
-            response = await self._send(method, path, query, body, content_type, limits)
+            response = await self._send(method, path, query, body, content_type, accept, limits)
             content = await response.read()
         except _LOST as error:
             raise _unreachable(self.host, error) from error
@@ -76,7 +77,13 @@ class Connection:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, query: Mapping[str, str], *, seconds: float, quiet_seconds: float
+        self,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        seconds: float,
+        quiet_seconds: float,
+        accept: str = JSON,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer's bytes as they come, for at most ``seconds``.
 
@@ -86,7 +93,7 @@ class Connection:
             total=seconds, sock_connect=self._seconds, sock_read=quiet_seconds
         )
         try:
-            response = await self._send("GET", path, query, None, JSON, limits)
+            response = await self._send("GET", path, query, None, JSON, accept, limits)
         except _LOST as error:
             raise _unreachable(self.host, error) from error
         try:
@@ -111,10 +118,11 @@ class Connection:
         query: Mapping[str, str] | None,
         body: object,
         content_type: str,
+        accept: str,
         limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         client = self._client.api
-        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "inferway"}
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "inferway"}
         await client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = f"{self.host}{path}" + (f"?{urlencode(query)}" if query else "")
         answer = await client.rest_client.request(

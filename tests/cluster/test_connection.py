@@ -1,8 +1,10 @@
 """How a cluster is found, and what is said when it can't be."""
 
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 
 from bench.apiserver.server import ApiServer
@@ -13,7 +15,7 @@ from endpoints.kubernetes.connection import (
     open_connection,
     own_namespace,
 )
-from endpoints.kubernetes.errors import UnauthorizedError
+from endpoints.kubernetes.errors import UnauthorizedError, UnreachableError
 from endpoints.kubernetes.listwatch import Phase
 from endpoints.kubernetes.objects import Objects
 from endpoints.kubernetes.resources import PODS
@@ -67,6 +69,26 @@ async def test_a_token_that_is_replaced_is_used_from_then_on(
     assert await cache.wait_synced(5.0)
     await cache.stop()
     await connection.close()
+
+
+async def test_the_server_is_known_by_its_certificate(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    trusted, strange = tmp_path / "ca.pem", tmp_path / "other.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    trustme.CA().cert_pem.write_to_path(str(strange))
+    server = ApiServer()
+    await server.start(tls)
+    for file, known in ((trusted, True), (strange, False)):
+        connection = await open_connection(ClusterSettings(url=server.url, ca_file=str(file)))
+        if known:
+            assert await Objects(connection).list(PODS) == []
+        else:
+            with pytest.raises(UnreachableError, match="certificate"):
+                await Objects(connection).list(PODS)
+        await connection.close()
+    await server.stop()
 
 
 @pytest.mark.parametrize(
