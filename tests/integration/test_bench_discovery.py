@@ -1,4 +1,4 @@
-"""`inferway bench discovery`, short: three processes, a cluster that churns, a fleet that follows."""
+"""`inferway bench discovery`, short: a cluster that churns, and a fleet that follows."""
 
 from bench.discovery import measure
 
