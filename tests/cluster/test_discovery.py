@@ -200,6 +200,7 @@ async def test_a_node_tells_where_its_pods_are(cluster: Cluster) -> None:
             assert "unrelated" not in said()
             await cluster.objects.merge_patch(NODES, node, {"metadata": {"labels": {zone: "z2"}}})
             await eventually(lambda: said()["zone"] == "z2")
+            await cluster.objects.delete(PODS, "a", cluster.namespace, grace_seconds=0)
     finally:
         await cluster.objects.delete(NODES, node)
 
