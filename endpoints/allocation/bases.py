@@ -51,7 +51,7 @@ class Bases:
     def _key(self, node: Node) -> tuple[object, ...]:
         inventory = self._inventory
         pools = {pool.key: place for place, pool in enumerate(inventory.pools_of(node.name))}
-        found = []
+        found: list[tuple[object, ...]] = []
         for device in inventory.devices_of(node.name):
             state = state_of(inventory, device, NOTHING)
             used = (state.taken, tuple(state.consumed.items())) if state.consumed else state.taken

@@ -12,7 +12,8 @@ from endpoints.allocation.nodes import Node
 from endpoints.allocation.overlays import overlay_of
 from endpoints.allocation.packing import Packer, Vector
 from endpoints.allocation.plan import PodPlan, Refusal
-from endpoints.allocation.search import Placement, Search, Site
+from endpoints.allocation.search import Placement, Search
+from endpoints.allocation.sites import Site
 from endpoints.allocation.stock import Overlay, shelve
 
 MOST_TRIES = 2_000
@@ -22,8 +23,7 @@ def place(
     search: Search, inventory: Inventory, overlay: Overlay
 ) -> tuple[Placement | None, tuple[PodPlan, ...] | None]:
     """The first site, fullest first, that holds the gang; refusals are added to the search's."""
-    sites = search.sites()
-    sites.sort(key=lambda site: (sum(one.free for one in site.nodes.values()), str(site.domain)))
+    sites = sorted(search.sites, key=lambda site: (site.free, str(site.domain)))
     best: tuple[Placement, tuple[PodPlan, ...]] | None = None
     for site in sites:
         made = _Sequence(search, inventory, overlay, site).run()
