@@ -170,6 +170,7 @@ class Planner:
         profiles = sites.profiles
         search = Search(sites, gang, overlay, self._neighbours(gang, now))
         pods: tuple[PodPlan, ...] | None = None
+        fragile: tuple[str, ...] = ()
         placement: Placement | None = None
         if profiles.uses_shared():
             placement, pods = sequential.place(search, self.inventory, overlay)
@@ -178,7 +179,7 @@ class Planner:
             if placements:
                 placement = placements[0]
                 taken = per_node(placement.seating, len(gang.roles))
-                pods = pods_of(self.inventory, profiles, self.topology, taken, overlay)
+                pods, fragile = pods_of(self.inventory, profiles, self.topology, taken, overlay)
         refusals = explaining.refusals(search, self.inventory, explain or placement is None)
         if placement is None or pods is None:
             return NoPlan(gang, explaining.summary(search, refusals), refusals)
@@ -193,6 +194,7 @@ class Planner:
             evictions=(),
             refusals=refusals,
             candidates=search.possible,
+            fragile=fragile,
         )
 
     def _check_levels(self, gang: Gang) -> None:
