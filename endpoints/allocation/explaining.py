@@ -75,11 +75,12 @@ def _devices(search: Search, refusal: Refusal, site: Site) -> Iterable[str]:
         wanted = "all" if wish.every else f"{wish.devices}"
         said = [f"{wish.request} ({wanted} a pod): {matching} devices match"]
         free = matching - used - tainted - small
-        said += [f"{used} in use"] * (used > 0)
+        said += [f"{used} in use or reserved"] * (used > 0)
         said += [f"{tainted} tainted"] * (tainted > 0)
         said += [f"{small} with too little capacity"] * (small > 0)
         if free and free != matching:
-            said.append(f"{free} free on {_holders(site.nodes.values(), place)} nodes")
+            holders = _holders(site.nodes.values(), place)
+            said.append(f"{free} free on {holders} node{'s' * (holders != 1)}")
         yield ", ".join(said)
 
 

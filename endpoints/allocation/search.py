@@ -208,28 +208,32 @@ class Search:
         terms = []
         if self.gang.spread is not None:
             crowd = self._spread_of(taken)
-            terms.append(Term("spread", crowd, f"{crowd} replicas of the pool are there already"))
+            terms.append(
+                Term("spread", crowd, f"{_many(crowd, 'replica')} of the pool there already")
+            )
         preferred = self.gang.reach.preferred
         if preferred is not None:
             count = self._domains(taken, preferred)
-            terms.append(Term("preferred", count - 1, f"pods in {count} domains of {preferred}"))
+            terms.append(Term("preferred", count - 1, f"pods in {_many(count, preferred)}"))
         if self.gang.near is not None and len(self.gang.roles) > 1:
             count = self._domains(taken, self.gang.near)
-            terms.append(Term("near", count - 1, f"roles in {count} domains of {self.gang.near}"))
+            terms.append(Term("near", count - 1, f"roles in {_many(count, self.gang.near)}"))
         broken = sum(
             1
             for node, vector in taken.items()
             if site.nodes[node].whole and self._used(vector) < site.nodes[node].free
         )
-        terms.append(Term("broken nodes", broken, f"{broken} unused nodes become partly used"))
+        terms.append(Term("broken nodes", broken, f"{_many(broken, 'unused node')} broken into"))
         used = sum(map(self._used, taken.values()))
         free = site.free
         if site.domain is not None:
             breaks = int(site.whole and used < free)
-            terms.append(Term("broken domain", breaks, "it was unused" if breaks else ""))
+            terms.append(Term("broken domain", breaks, "the domain was unused" * breaks))
         waits = sum(site.nodes[node].waits for node in taken)
-        terms.append(Term("waits", waits, f"{waits} devices there have binding conditions"))
-        terms.append(Term("leftover", free - used, f"{free - used} free devices are left there"))
+        terms.append(Term("waits", waits, f"{waits} devices to be bound first" * bool(waits)))
+        terms.append(
+            Term("leftover", free - used, f"{_many(free - used, 'free device')} left there")
+        )
         return tuple(terms)
 
     def _used(self, vector: Vector) -> int:
@@ -243,3 +247,7 @@ class Search:
         level = str(self.gang.spread)
         found = {str(self.topology.domain_of(node, level)) for node in nodes}
         return sum(self.neighbours.get(one, 0) for one in found)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

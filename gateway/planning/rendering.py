@@ -13,8 +13,9 @@ from gateway.planning.answer import Answer
 def answer(found: Answer) -> Iterator[RenderableType]:
     """Part by part."""
     gang = found.capacity.gang
-    shown = ", ".join(f"{count} {kind}s" for kind, count in sorted(found.counts.items()))
-    yield f"[bold]{escape(gang.pool)}[/bold] on {shown or 'nothing'}; levels {_levels(found)}"
+    shown = ", ".join(f"{count} {kind}" for kind, count in sorted(found.counts.items()))
+    yield f"[bold]{escape(gang.pool)}[/bold] on {shown or 'nothing'}"
+    yield f"levels of {_levels(found)}"
     for note in found.notes:
         yield f"[yellow]note:[/yellow] {escape(note)}"
     for number, plan in enumerate(found.placed, 1):
@@ -46,18 +47,18 @@ def _of_last(found: Answer) -> tuple[Refusal, ...]:
 def _placed(number: int, plan: Plan) -> Iterator[RenderableType]:
     where = f"in {plan.domain}" if plan.domain else "anywhere"
     rivals = plan.candidates - 1
-    table = Table(
-        title=f"replica {number} {escape(where)}, cost {plan.cost:g} an hour"
-        + (f", of {plan.candidates} domains that could hold it" if rivals > 0 else ""),
-        title_justify="left",
+    yield (
+        f"[bold]replica {number}[/bold] {escape(where)}, cost {plan.cost:g} an hour"
+        + (f"; the best of {plan.candidates} domains that could hold it" if rivals > 0 else "")
     )
+    table = Table()
     for heading in ("pod", "node", "domains", "devices"):
         table.add_column(heading, overflow="fold")
     for pod in plan.pods:
         table.add_row(f"{pod.role} {pod.index}", pod.node, _domains(pod), _devices(pod))
     yield table
     details = "; ".join(term.detail for term in plan.score if term.detail)
-    yield escape(f"score, in this order: {details}")
+    yield escape(f"score: {details}")
     for (role, request), option in plan.options:
         yield escape(f"role {role}, request {request}: takes the alternative {option}")
     for role, domain in plan.role_domains:
@@ -86,8 +87,8 @@ def _devices(pod: PodPlan) -> str:
 
 
 def _refused(refusals: tuple[Refusal, ...]) -> Table:
-    table = Table(title="not there", title_justify="left")
-    table.add_column("domain", overflow="fold")
+    table = Table()
+    table.add_column("not in", overflow="fold")
     table.add_column("reason", overflow="fold")
     for one in refusals:
         table.add_row(escape(str(one.domain) if one.domain else "anywhere"), escape(one.reason))
