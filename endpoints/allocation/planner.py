@@ -276,8 +276,16 @@ class Planner:
         now: float,
         refused: NoPlan,
     ) -> Plan | NoPlan:
-        """A plan with as few evictions as leaving out one victim after the other gets to."""
-        found = self._plan(gang, overlay_of(reserved, victims), now, False)
+        """A plan with victims no more important than must be, and as few of them as sparing one
+        after the other gets to.
+        """
+        found: Plan | NoPlan = refused
+        for most in sorted({one.priority for one in victims}):
+            some = [one for one in victims if one.priority <= most]
+            found = self._plan(gang, overlay_of(reserved, some), now, False)
+            if isinstance(found, Plan):
+                victims = some
+                break
         if isinstance(found, NoPlan):
             return refused
         needed = list(self._in_the_way(found, victims))
