@@ -6,7 +6,7 @@ Everything that happens to it comes as the API server's objects, one event after
 import gc
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from statistics import median, quantiles
 
@@ -135,11 +135,11 @@ def _name(index: int) -> str:
     return f"node-{index:05}"
 
 
-def _cluster(nodes: int) -> Sequence[Item]:
+def _cluster(nodes: int) -> Iterator[Item]:
     class_ = device_class(
         DRIVER, f'device.driver == "{DRIVER}" && device.attributes["{DRIVER}"].type == "gpu"'
     )
-    made = [class_]
+    yield class_
     for index in range(nodes):
         leaf = index // _PER_LEAF
         labels = {
@@ -147,8 +147,8 @@ def _cluster(nodes: int) -> Sequence[Item]:
             "fabric.topograph.run/tier-1": f"spine-{leaf // _LEAVES_PER_SPINE}",
             "topology.kubernetes.io/zone": f"zone-{leaf % 3}",
         }
-        made += [node(_name(index), labels), _slice(index, 1)]
-    return made
+        yield node(_name(index), labels)
+        yield _slice(index, 1)
 
 
 def _slice(index: int, generation: int) -> Item:

@@ -39,6 +39,8 @@ class Bases:
         if base is None:
             base = self._interned[key] = Base(key)
         self._by_node[node.name] = (stamp, rules, base)
+        if len(self._by_node) > 2 * len(self._inventory.nodes) + 1_000:
+            self.live()
         return base
 
     def live(self) -> set[Base]:

@@ -218,7 +218,7 @@ class Planner:
             while len(self._asks) >= _MOST_ASKS:
                 self._asks.pop(next(iter(self._asks)))
         self._asks[key] = found
-        if found.profiles.size() > 4 * len(self.inventory.nodes) + 1_000:
+        if found.profiles.size() > 8 * len(self.inventory.nodes) + 1_000:
             found.profiles.forget_gone()
         return found
 

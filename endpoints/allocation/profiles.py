@@ -187,5 +187,6 @@ class Profiles:
         self._overlaid.clear()
 
     def size(self) -> int:
-        """How many different stocks and profiles are kept."""
-        return len(self._offers) + len(self._interned) + len(self._by_base)
+        """How much is kept, of nodes and of stocks."""
+        of_nodes = len(self._by_node) + len(self._roles) + len(self._overlaid)
+        return of_nodes + len(self._offers) + len(self._interned) + len(self._by_base)

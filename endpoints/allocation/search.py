@@ -56,8 +56,11 @@ class Search:
         if wanted is not None:
             self._homes = homes(sites.at(wanted, overlay), self.ask.need, self._weight)
 
-    def placements(self, closely: int = CLOSELY) -> list[Placement]:
-        """The best placements, best first; `refusals` say which sites can't hold the gang."""
+    def ranked(self) -> list[Site]:
+        """The sites that could hold the gang as far as bounds go, most promising first.
+
+        The others are refused.
+        """
         ranked: list[tuple[tuple[object, ...], Site]] = []
         for site in self.sites:
             if site.has_room(self.ask.need, self._weight):
@@ -65,8 +68,12 @@ class Search:
             else:
                 self.refusals.append(self._refusal(site))
         ranked.sort(key=lambda one: one[0])
+        return [site for _, site in ranked]
+
+    def placements(self, closely: int = CLOSELY) -> list[Placement]:
+        """The best placements, best first; `refusals` say which sites can't hold the gang."""
         found: list[Placement] = []
-        for _, site in ranked:
+        for site in self.ranked():
             if len(found) >= closely:
                 self.possible += 1
                 continue
