@@ -110,5 +110,5 @@ def checks(comparison: Comparison, scale: Scale) -> list[Check]:
         ),
         at_most(f"{size}: p99 of planning {PODS} pods", scale.plan_p99_ms, _PLAN_P99_MS, "ms CPU"),
         at_most(f"{size}: p99 of a slice's update", scale.slice_p99_us, _SLICE_P99_US, "us CPU"),
-        at_most(f"{size}: memory of the process", scale.memory_mb, _MEMORY_MB, "MiB"),
+        at_most(f"{size}: most memory of the process", scale.peak_mb, _MEMORY_MB, "MiB"),
     ]

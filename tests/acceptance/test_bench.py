@@ -174,5 +174,5 @@ def test_placement_compares_and_plans_on_a_cluster(tmp_path: Path) -> None:
     assert compared["possible"] == compared["found"] > 10
     assert scale["devices"] == 1_600 and 0 < scale["placed"] <= scale["plans"]
     assert [check["name"].partition(":")[2] for check in found["checks"]][4:] == [
-        *(" p99 of planning 64 pods", " p99 of a slice's update", " memory of the process"),
+        *(" p99 of planning 64 pods", " p99 of a slice's update", " most memory of the process"),
     ]
