@@ -160,7 +160,7 @@ class Gateway:
             self.admin_port,
             extra={
                 "policy": pool.router.policy.name,
-                "endpoints": len(pool.router.fleet),
+                "endpoints": sum(len(router.fleet) for _, router in self.brains),
                 "compiled": _COMPILED,
             },
         )
