@@ -1,0 +1,22 @@
+"""Which replicas hold devices now: what preemption and defragmentation may take or move."""
+
+from msgspec import Struct
+
+POOL_LABEL = "inferway.dev/pool"
+ROLE_LABEL = "inferway.dev/role"
+REPLICA_LABEL = "inferway.dev/replica"
+
+
+class Holding(Struct, frozen=True):
+    """One replica of a pool that runs. ``claims`` are ``namespace/name`` of its ResourceClaims.
+
+    ``idle``: it has no work and may be taken for a pool of higher priority. ``movable``: it may
+    be started elsewhere and drained here.
+    """
+
+    pool: str
+    replica: str
+    priority: int
+    claims: tuple[str, ...]
+    idle: bool = False
+    movable: bool = True
