@@ -32,7 +32,7 @@ def schema_of(definition: Mapping[str, Any], version: str) -> Schema:
 
 def complaints(schema: Schema, value: object, old: object = None) -> list[str]:
     """What is wrong with ``value``, a line each, with its path; ``old`` is what it replaces."""
-    return list(_check(schema, defaulted(schema, value), old, "object"))
+    return list(_check(schema, defaulted(schema, value), defaulted(schema, old), "object"))
 
 
 def defaulted(schema: Schema, value: object) -> object:
