@@ -101,7 +101,9 @@ def _duplicates(schema: Schema, value: list[Any], path: str) -> Iterator[str]:
     if kind == "set" and len(set(value)) != len(value):
         yield f"{path}: an entry is there twice"
     if kind == "map":
-        keys = [tuple(one.get(key) for key in schema["x-kubernetes-list-map-keys"]) for one in value]
+        keys = [
+            tuple(one.get(key) for key in schema["x-kubernetes-list-map-keys"]) for one in value
+        ]
         if len(set(keys)) != len(keys):
             yield f"{path}: a key is there twice"
 
