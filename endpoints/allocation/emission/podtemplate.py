@@ -112,8 +112,8 @@ def _pin(spec: Object, place: Place) -> None:
         {"key": domain.label, "operator": "In", "values": [domain.value]}
         for domain in place.domains
     ]
-    fields: list[Object] = [
-        {"key": "metadata.name", "operator": "In", "values": [node]} for node in place.nodes
+    fields: list[list[Object]] = [
+        [{"key": "metadata.name", "operator": "In", "values": [node]}] for node in place.nodes
     ]
     if not expressions and not fields:
         return
@@ -121,11 +121,11 @@ def _pin(spec: Object, place: Place) -> None:
     required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
     terms = []
     for theirs in required.get("nodeSelectorTerms") or [{}]:
-        for field in fields or [None]:
+        for field in fields or [[]]:
             term = copy.deepcopy(theirs)
             if expressions:
                 term["matchExpressions"] = term.get("matchExpressions", []) + expressions
-            if field is not None:
-                term["matchFields"] = [*term.get("matchFields", []), field]
+            if field:
+                term["matchFields"] = term.get("matchFields", []) + field
             terms.append(term)
     required["nodeSelectorTerms"] = terms
