@@ -10,9 +10,10 @@ replica may have hundreds of devices::
                {"gpu": ["gpu.nvidia.com", "gpu.nvidia.com/node-1", ["gpu-0"], [{...}]]}]]}
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -21,8 +22,6 @@ from endpoints.allocation.emission.identity import Object, content_hash
 from endpoints.allocation.manifest import Capacity
 from endpoints.allocation.needs import Gang
 from endpoints.allocation.plan import DeviceId, Domain, Grant, Plan, PodPlan
-
-_NOT_HASHED: Final = ("name",)
 
 
 class Phase(Enum):
@@ -113,7 +112,7 @@ def _written_grant(grant: Grant) -> list[object]:
     ]
 
 
-def read_plan(written: Any, gang: Gang) -> Plan:
+def read_plan(written: Object, gang: Gang) -> Plan:
     """The plan of a ``gang`` as `written_plan` wrote it. RecordError when it is not one."""
     try:
         roles = written["roles"]
@@ -148,15 +147,16 @@ def read_plan(written: Any, gang: Gang) -> Plan:
         raise RecordError(f"a recorded plan can't be read: {error!r}") from error
 
 
-def _read_grant(request: str, written: Any) -> Grant:
+def _read_grant(request: str, written: Sequence[Any]) -> Grant:
     option, device_class, pools, consumed, admin_access = written
     return Grant(
         request=request,
         option=option,
         device_class=device_class,
         devices=tuple(
-            DeviceId(*pool.split("|", 1), device)
-            for pool, devices in pools.items()
+            DeviceId(driver, pool, device)
+            for key, devices in pools.items()
+            for driver, _, pool in [key.partition("|")]
             for device in devices
         ),
         consumed=tuple(tuple((name, amount) for name, amount in one) for one in consumed),
@@ -181,7 +181,7 @@ def written_record(record: Record, phase: str) -> Object:
     }
 
 
-def read_record(written: Any, gang: Gang) -> Record:
+def read_record(written: Object, gang: Gang) -> Record:
     """The record in an entry of ``status.replicas``. RecordError when there is none."""
     try:
         draining = written["phase"] == Phase.DRAINING.value
