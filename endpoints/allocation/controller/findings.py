@@ -8,14 +8,7 @@ from endpoints.allocation.controller.members import Member
 from endpoints.allocation.controller.watchdog import Cause, Finding
 from endpoints.allocation.needs import Toleration
 from endpoints.allocation.plan import DeviceId, Plan
-
-
-class DeviceTaint(Struct, frozen=True):
-    """A taint of a device, of its slice or of a rule."""
-
-    key: str
-    value: str
-    effect: str
+from endpoints.allocation.taints import Taint, untolerated
 
 
 class Cluster(Struct, frozen=True):
@@ -25,7 +18,7 @@ class Cluster(Struct, frozen=True):
     with driver and node: False where nothing is known of the driver.
     """
 
-    taints: Callable[[DeviceId], Iterable[DeviceTaint] | None]
+    taints: Callable[[DeviceId], Iterable[Taint] | None]
     alive: Callable[[str], bool]
     driver_dead: Callable[[str, str], bool]
 
@@ -54,10 +47,9 @@ def findings(members: Sequence[Member], held: Iterable[Held], cluster: Cluster) 
                 gone.append((one.node, str(device)))
                 continue
             tainted += [
-                (one.node, f"{device} ({taint.key}={taint.value}:{taint.effect})")
+                (one.node, f"{device} ({taint})")
                 for taint in taints
-                if taint.effect in {"NoSchedule", "NoExecute"}
-                and not any(_tolerates(some, taint) for some in one.tolerations)
+                if untolerated([taint], one.tolerations) is not None
             ]
         drivers = {device.driver for device in one.devices}
         dead += [
@@ -101,14 +93,6 @@ def planned(plan: Plan, members: Sequence[Member]) -> list[Held]:
             devices = tuple(device for grant in pod.grants for device in grant.devices)
             found.append(Held(pod.node, devices, tolerations))
     return found
-
-
-def _tolerates(toleration: Toleration, taint: DeviceTaint) -> bool:
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.operator == "Exists":
-        return not toleration.key or toleration.key == taint.key
-    return toleration.key == taint.key and toleration.value == taint.value
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

@@ -16,8 +16,8 @@ from endpoints.allocation.emission.identity import CONTENT_ANNOTATION, Object, R
 from endpoints.allocation.emission.served import GangApi
 from endpoints.allocation.holdings import REPLICA_LABEL
 
-Name: TypeAlias = tuple[str, str]
-"""Kind and name; all are in one namespace."""
+Name: TypeAlias = tuple[str, str, str]
+"""Group, kind and name; all are in one namespace. (KAI and Kubernetes both have PodGroups.)"""
 
 _ORDER: Final = (claims.KIND, "Workload", "PodGroup", "PodCliqueSet", "LeaderWorkerSet", "Pod")
 _UNCHANGEABLE: Final = (claims.KIND, "Pod")
@@ -36,7 +36,7 @@ class Changes(Struct, frozen=True):
 
 def name_of(item: Object) -> Name:
     """What an object is called in its namespace."""
-    return item["kind"], item["metadata"]["name"]
+    return item["apiVersion"].rpartition("/")[0], item["kind"], item["metadata"]["name"]
 
 
 def written(replicas: Iterable[Replica], setting: Setting, api: GangApi) -> list[Object]:

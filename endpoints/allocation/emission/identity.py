@@ -23,6 +23,10 @@ MANAGER: Final = "inferway-capacity"
 """The value of that label, and the field manager of what is applied."""
 CAPACITY_LABEL: Final = "inferway.dev/capacity"
 REVISION_LABEL: Final = "inferway.dev/revision"
+SERVING_LABEL: Final = "inferway.dev/serving"
+"""On pods: whether they may get requests. A pool that selects by it drops pods that drain."""
+SERVING: Final = "true"
+NOT_SERVING: Final = "false"
 CONTENT_ANNOTATION: Final = "inferway.dev/content"
 _HASH_LENGTH: Final = 10
 

@@ -5,13 +5,13 @@ own tolerations and labels remain, and a container that names the claim itself k
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from endpoints.allocation.emission.claims import POD_CLAIM, written_toleration
-from endpoints.allocation.emission.identity import EmissionError, Object, label_value
+from endpoints.allocation.emission.identity import EmissionError, Object
 from endpoints.allocation.needs import RoleNeed
 from endpoints.allocation.plan import Domain, Plan
 
@@ -52,11 +52,6 @@ def place_of(plan: Plan, role: str, pin: str, index: int | None = None) -> Place
         return Place(domains)
     nodes = [pod.node for pod in plan.pods_of(role) if index is None or pod.index == index]
     return Place(domains, tuple(dict.fromkeys(nodes)))
-
-
-def topology_labels(domains: Iterable[Domain]) -> dict[str, str]:
-    """Pod labels that say where it is, under its node's keys: how the router knows distances."""
-    return {domain.label: label_value(domain.value) for domain in domains}
 
 
 def patched(template: Object, role: RoleNeed, patch: PodPatch) -> Object:

@@ -7,20 +7,15 @@ from msgspec import Struct
 from endpoints.allocation.document import SchedulerSpec
 from endpoints.allocation.emission.claims import claim_template
 from endpoints.allocation.emission.identity import (
+    SERVING,
+    SERVING_LABEL,
     Object,
     Owner,
     Replica,
     owned,
     role_labels,
 )
-from endpoints.allocation.emission.podtemplate import (
-    NODE_PIN,
-    PodPatch,
-    patched,
-    place_of,
-    required_domains,
-    topology_labels,
-)
+from endpoints.allocation.emission.podtemplate import PodPatch, patched, place_of
 from endpoints.allocation.needs import RoleNeed
 
 
@@ -62,14 +57,8 @@ def pod_template(
     joining: Joining,
     index: int | None = None,
 ) -> Object:
-    """The role's pod template, as all its pods share it, or as the pod of that ``index`` has it.
-
-    A pod that may only go to its own node also gets labels that say where that is.
-    """
+    """The role's pod template, as all its pods share it, or as the pod of that ``index`` has it."""
     plan, scheduler = replica.plan, setting.scheduler
-    domains = required_domains(plan, role.name)
-    if index is not None and scheduler.pin == NODE_PIN:
-        domains = (*plan.pods_of(role.name)[index].domains, *domains)
     fields = dict(joining.fields)
     if scheduler.name is not None:
         fields["schedulerName"] = scheduler.name
@@ -84,10 +73,10 @@ def pod_template(
         claim_template=claims,
         place=place_of(plan, role.name, scheduler.pin, index),
         labels={
-            **topology_labels(domains),
             **setting.owner.labels(),
             **replica.labels(),
             **role_labels(role.name),
+            SERVING_LABEL: SERVING,
             **joining.labels,
         },
         annotations=joining.annotations,

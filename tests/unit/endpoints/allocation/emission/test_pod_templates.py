@@ -92,18 +92,14 @@ def test_places_by_node_and_by_domain() -> None:
     assert [one.level for one in prefill.domains] == ["leaf", "host"]
 
 
-def test_pods_carry_their_topology_for_the_router() -> None:
+def test_pods_say_whose_they_are_and_that_they_serve() -> None:
     pods = {pod["metadata"]["name"]: pod for pod in own_pods(replica(), setting())}
     assert sorted(pods) == ["llama-0-decode-0", "llama-0-decode-1", "llama-0-prefill-0"]
     labels = pods["llama-0-decode-1"]["metadata"]["labels"]
-    assert labels[LEAF] == "leaf-1"
-    assert labels["kubernetes.io/hostname"] == "n2"
     assert labels["inferway.dev/role"] == "decode"
     assert labels["inferway.dev/replica"] == "llama-0"
+    assert labels["inferway.dev/serving"] == "true"
     assert labels["app"] == "llama"
-    loose = own_pods(replica(), setting(pin="Domain"))[1]["metadata"]["labels"]
-    assert loose[LEAF] == "leaf-1"
-    assert "kubernetes.io/hostname" not in loose
 
 
 def test_templates_are_not_changed() -> None:

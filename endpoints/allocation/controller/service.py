@@ -1,0 +1,483 @@
+"""The controller: follow the cluster, decide for each InferenceCapacity, carry it out.
+
+A pass looks at everything anew (level-triggered): it can be repeated at any time, and an
+interrupted one is simply done again. One runs soon after anything changed, and when the watchdog
+or a drain wants to look.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from endpoints.allocation.controller.conditions import status_of
+from endpoints.allocation.controller.course import (
+    DRAIN_SECONDS,
+    SETTLE_SECONDS,
+    Happening,
+    Outcome,
+    Planning,
+    Situation,
+    course,
+    reservation_key,
+)
+from endpoints.allocation.controller.feed import DriverPods, Feed
+from endpoints.allocation.controller.findings import Cluster, Held, findings, planned
+from endpoints.allocation.controller.hands import Hands
+from endpoints.allocation.controller.members import Member, Standing, standing_of
+from endpoints.allocation.controller.pool import ManagedPool
+from endpoints.allocation.controller.record import Record
+from endpoints.allocation.controller.resources import CAPACITIES, discover, kinds_of
+from endpoints.allocation.controller.traffic import Traffic, UnknownTraffic
+from endpoints.allocation.controller.watchdog import Patience, Verdict, Watchdog
+from endpoints.allocation.emission.changes import Changes, changes, written
+from endpoints.allocation.emission.gangs.setting import Setting
+from endpoints.allocation.emission.identity import (
+    CAPACITY_LABEL,
+    MANAGED_BY_LABEL,
+    MANAGER,
+    NOT_SERVING,
+    SERVING,
+    EmissionError,
+    Object,
+    Replica,
+)
+from endpoints.allocation.emission.served import Gangs, NotServedError, Served, gangs_of
+from endpoints.allocation.holdings import Holding
+from endpoints.allocation.inventory import Inventory
+from endpoints.allocation.ledger import Ledger
+from endpoints.allocation.plan import DeviceId
+from endpoints.allocation.taints import Taint
+from endpoints.kubernetes.cache import Cache, CacheSettings
+from endpoints.kubernetes.connection import Connection
+from endpoints.kubernetes.errors import KubernetesError
+from endpoints.kubernetes.resources import Resource
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """``namespace`` None: all of them. Times in seconds.
+
+    ``interval``: at least between two passes; ``idle_interval``: at most. ``drivers`` says where
+    DRA drivers' pods are; nothing is known of the health of a driver that is not named.
+    """
+
+    namespace: str | None = None
+    interval: float = 0.2
+    idle_interval: float = 30.0
+    drain_interval: float = 1.0
+    drain_seconds: float = DRAIN_SECONDS
+    settle_seconds: float = SETTLE_SECONDS
+    patience: Patience = field(default_factory=Patience)
+    drivers: Mapping[str, DriverPods] = field(default_factory=dict)
+    dry_run: bool = False
+    caches: CacheSettings | None = None
+
+
+class CapacityController:
+    """`start`, then it works until `stop`. ``planner`` makes the planner over an inventory."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        planner: Callable[[Inventory, Ledger], Planning],
+        settings: ControllerSettings | None = None,
+        traffic: Traffic | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings or ControllerSettings()
+        self.inventory = Inventory()
+        self.ledger = Ledger()
+        self.pools: dict[str, ManagedPool] = {}
+        """By uid."""
+        self.passes = 0
+        self._connection = connection
+        self._planner = planner(self.inventory, self.ledger)
+        self._traffic = traffic or UnknownTraffic()
+        self._clock = clock
+        self._served = Served(frozenset())
+        self._preempted: dict[str, dict[str, str]] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Discover, follow, and begin. Raises KubernetesError, NotServedError."""
+        self._served = await discover(self._connection)
+        kinds = kinds_of(self._served)
+        self._kinds = kinds
+        self._hands = Hands(self._connection, kinds, dry_run=self.settings.dry_run)
+        self._feed = Feed(
+            self._connection,
+            kinds,
+            self.inventory,
+            self.settings.drivers,
+            self._wake.set,
+            self._make_cache,
+        )
+        namespace = self.settings.namespace
+        self._capacities = self._make_cache(self._connection, CAPACITIES, namespace=namespace)
+        self._owned = {
+            key: self._make_cache(
+                self._connection,
+                resource,
+                namespace=namespace,
+                label_selector=f"{MANAGED_BY_LABEL}={MANAGER}",
+            )
+            for key, resource in kinds.owned.items()
+        }
+        await self._feed.start()
+        for cache in (self._capacities, *self._owned.values()):
+            cache.subscribe(lambda _: self._wake.set())
+            await cache.start()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Follow no more; whatever runs in the cluster goes on."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            await self._feed.stop()
+            for cache in (self._capacities, *self._owned.values()):
+                await cache.stop()
+            self._task = None
+
+    def _make_cache(self, connection: Connection, resource: Resource, **options: Any) -> Cache:  # noqa: ANN401
+        return Cache(connection, resource, settings=self.settings.caches, **options)
+
+    # --- when ------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        for cache in (*self._feed.caches, self._capacities, *self._owned.values()):
+            await cache.wait_answered(60.0)
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self._pass()
+            except KubernetesError as error:
+                _log.warning("a pass was not finished: %s", error)
+                pause = 1.0
+            except Exception:
+                _log.exception("a pass failed")
+                pause = 5.0
+            await asyncio.sleep(self.settings.interval)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _pass(self) -> float:
+        """One look at everything; how long nothing needs to be looked at again, in seconds."""
+        if not self._all_known():
+            return 1.0
+        now = self._clock()
+        self._meet_pools()
+        avoided = [pool.watchdog.avoided(now) for pool in self.pools.values()]
+        self._feed.avoid(frozenset().union(*avoided))
+        holdings = await self._holdings()
+        pause = self.settings.idle_interval
+        for pool in sorted(self.pools.values(), key=_urgency):
+            outcome = await self._manage(pool, holdings, now)
+            if outcome is not None and any(one.draining for one in outcome.records):
+                pause = min(pause, self.settings.drain_interval)
+            look = pool.watchdog.next_look(now)
+            pause = pause if look is None else min(pause, look)
+        self.passes += 1
+        return pause
+
+    def _all_known(self) -> bool:
+        """Whether what may be planned on, and what is ours, was listed: else devices look free."""
+        caches = (*self._feed.caches, self._capacities, *self._owned.values())
+        return all(cache.listed for cache in caches)
+
+    # --- what is there ---------------------------------------------------------------------------
+
+    def _meet_pools(self) -> None:
+        items = {item["metadata"]["uid"]: item for item in self._capacities.objects.values()}
+        for uid in self.pools.keys() - items.keys():
+            self._part_from(self.pools.pop(uid))
+        for uid, item in items.items():
+            if item["metadata"].get("deletionTimestamp"):
+                continue
+            pool = self.pools.get(uid)
+            if pool is None:
+                watchdog = Watchdog(self.settings.patience)
+                self.pools[uid] = pool = ManagedPool.first_seen(item, watchdog)
+            elif pool.item is not item:
+                pool.take(item)
+            pool.see(self._pods_of(pool))
+
+    def _part_from(self, pool: ManagedPool) -> None:
+        """It was deleted: its objects go with it, by their owner references."""
+        for record in pool.records:
+            self.ledger.release(f"{pool.namespace}/{record.name}")
+
+    def _pods_of(self, pool: ManagedPool) -> list[Object]:
+        return [
+            pod
+            for (namespace, _), pod in self._owned["", "Pod"].objects.items()
+            if namespace == pool.namespace
+            and pod["metadata"]["labels"].get(CAPACITY_LABEL) == pool.name
+        ]
+
+    def _existing(self, pool: ManagedPool) -> list[Object]:
+        """Its own objects; pods that another controller made from one of them are not."""
+        return [
+            {"apiVersion": cache.resource.api_version, "kind": cache.resource.kind, **item}
+            for cache in self._owned.values()
+            for (namespace, _), item in cache.objects.items()
+            if namespace == pool.namespace
+            and any(
+                one.get("uid") == pool.uid for one in item["metadata"].get("ownerReferences") or ()
+            )
+        ]
+
+    async def _holdings(self) -> list[Holding]:
+        """All replicas, as preemption sees them; who is idle is asked only if anybody preempts."""
+        asks = any(
+            pool.capacity is not None and pool.capacity.gang.preempts
+            for pool in self.pools.values()
+        )
+        found = []
+        for pool in self.pools.values():
+            if pool.capacity is None:
+                continue
+            for record in pool.records:
+                claims = tuple(
+                    f"{pool.namespace}/{claim}"
+                    for one in pool.members.get(record.name, ())
+                    for claim in one.claims
+                )
+                idle = asks and await self._traffic.in_flight(pool.pods_of(record.name)) == 0
+                found.append(
+                    Holding(
+                        pool=pool.capacity.gang.pool,
+                        replica=f"{pool.uid}/{record.name}",
+                        priority=pool.capacity.gang.priority,
+                        claims=claims,
+                        idle=idle,
+                    )
+                )
+        return found
+
+    # --- one capacity ----------------------------------------------------------------------------
+
+    async def _manage(
+        self, pool: ManagedPool, holdings: list[Holding], now: float
+    ) -> Outcome | None:
+        capacity = pool.capacity
+        if capacity is None:
+            await self._refuse(pool, "InvalidSpec", pool.problem, now)
+            return None
+        try:
+            gangs = gangs_of(self._served, capacity.spec.scheduler.type)
+        except NotServedError as error:
+            await self._refuse(pool, "SchedulerNotServed", str(error), now)
+            return None
+        self._keep_reserved(pool, now)
+        suspicions, verdicts = self._watch(pool, now)
+        outcome = course(
+            Situation(
+                capacity=capacity,
+                revision=pool.revision,
+                records=pool.records,
+                members=pool.members,
+                verdicts=verdicts,
+                in_flight=await self._in_flight(pool),
+                preempted=self._preempted.pop(pool.uid, {}),
+                holdings=holdings,
+                drain_seconds=self.settings.drain_seconds,
+                settle_seconds=self.settings.settle_seconds,
+            ),
+            self._planner,
+            now,
+        )
+        self._note_evictions(outcome, capacity.name)
+        try:
+            todo = self._changes(pool, outcome, gangs)
+        except EmissionError as error:
+            for record in set(outcome.records) - set(pool.records):
+                self.ledger.release(reservation_key(capacity, record.name))
+            await self._refuse(pool, "InvalidTemplate", str(error), now)
+            return None
+        pool.records = outcome.records
+        warnings = suspicions
+        await self._write(pool, outcome, gangs, warnings, now)
+        await self._mark(pool)
+        refused = await self._hands.carry_out(todo)
+        if refused:
+            warnings = [*suspicions, *refused]
+            await self._write(pool, outcome, gangs, warnings, now)
+        told = [*outcome.happenings, *(Happening("Refused", one, True) for one in refused)]
+        if pool.unreadable:
+            told.append(Happening("RecordLost", pool.unreadable, True))
+            pool.unreadable = ""
+        await self._hands.tell(pool.item, told)
+        return outcome
+
+    def _watch(self, pool: ManagedPool, now: float) -> tuple[list[str], list[Verdict]]:
+        """What shows of all replicas, in words, and what it condemns."""
+        cluster = Cluster(
+            taints=self._taints,
+            alive=self._feed.alive,
+            driver_dead=lambda driver, node: (driver, node) in self._feed.dead,
+        )
+        words, verdicts = [], []
+        for record in pool.records:
+            members = pool.members.get(record.name, ())
+            standing = standing_of(members, record.plan.gang.pods)
+            found = findings(members, self._held(pool, record, members), cluster)
+            words += [f"{record.name}: {one.detail}" for one in found]
+            verdict = pool.watchdog.look(record.name, standing, found, now)
+            if verdict is not None:
+                verdicts.append(verdict)
+        return words, verdicts
+
+    def _held(
+        self,
+        pool: ManagedPool,
+        record: Record,
+        members: tuple[Member, ...] | Any,  # noqa: ANN401
+    ) -> list[Held]:
+        """By its claims what runs has, by its plan what waits will have."""
+        tolerations = {
+            role.name: tuple(
+                some
+                for request in role.requests
+                for option in request.options
+                for some in option.tolerations
+            )
+            for role in record.plan.gang.roles
+        }
+        found = planned(record.plan, members)
+        for one in members:
+            if not one.counts or one.node is None:
+                continue
+            devices = tuple(
+                use.device
+                for claim in one.claims
+                if (held := self.inventory.claims.get(f"{pool.namespace}/{claim}")) is not None
+                for use in held.uses
+                if not use.admin
+            )
+            found.append(Held(one.node, devices, tolerations.get(one.role, ())))
+        return found
+
+    def _taints(self, device: DeviceId) -> tuple[Taint, ...] | None:
+        found = self.inventory.device(device)
+        return None if found is None else self.inventory.taints_of(found)
+
+    def _keep_reserved(self, pool: ManagedPool, now: float) -> None:
+        """A plan is reserved until claims show all of it; after a restart, too."""
+        assert pool.capacity is not None
+        for record in pool.records:
+            key = reservation_key(pool.capacity, record.name)
+            members = pool.members.get(record.name, ())
+            standing = standing_of(members, record.plan.gang.pods)
+            if standing in {Standing.STARTING, Standing.READY} or record.draining:
+                self.ledger.release(key)
+                continue
+            try:
+                self.ledger.reserve(key, record.plan, now)
+            except ValueError as error:
+                _log.warning("%s: %s", key, error)
+
+    async def _in_flight(self, pool: ManagedPool) -> dict[str, float | None]:
+        return {
+            record.name: await self._traffic.in_flight(pool.pods_of(record.name))
+            for record in pool.records
+            if record.draining
+        }
+
+    def _note_evictions(self, outcome: Outcome, whom: str) -> None:
+        for eviction in outcome.evictions:
+            uid, _, replica = eviction.replica.partition("/")
+            self._preempted.setdefault(uid, {})[replica] = f"{whom} has a higher priority"
+            self._wake.set()
+
+    def _changes(self, pool: ManagedPool, outcome: Outcome, gangs: Gangs) -> Changes:
+        """What has to be written for the replicas of this revision; older ones just stay."""
+        assert pool.capacity is not None
+        spec = pool.capacity.spec
+        setting = Setting(
+            owner=pool.owner(),
+            scheduler=spec.scheduler,
+            templates={role.name: role.template for role in spec.roles},
+            version=gangs.version,
+            claims_version=self._kinds.claims.version,
+        )
+        current = [
+            Replica(record.name, record.revision, record.plan)
+            for record in outcome.records
+            if record.revision == pool.revision and not record.draining
+        ]
+        wanted = written(current, setting, gangs.api)
+        kept = [record.name for record in outcome.records]
+        found = changes(wanted, self._existing(pool), kept)
+        finished = {
+            one.name
+            for members in pool.members.values()
+            for one in members
+            if one.finished and not one.leaving
+        }
+        ended = tuple(
+            item
+            for item in self._existing(pool)
+            if item["kind"] == "Pod"
+            and item["metadata"]["name"] in finished
+            and item not in found.deleted
+        )
+        return Changes(found.applied, (*found.deleted, *ended))
+
+    async def _mark(self, pool: ManagedPool) -> None:
+        """Pods of draining replicas get no more requests; those of restored ones do again."""
+        for record in pool.records:
+            value = NOT_SERVING if record.draining else SERVING
+            for pod in pool.pods_of(record.name):
+                await self._hands.mark_serving(pod, value)
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        pool: ManagedPool,
+        outcome: Outcome,
+        gangs: Gangs,
+        warnings: list[str],
+        now: float,
+    ) -> None:
+        before = pool.status or pool.item.get("status") or {}
+        status = status_of(
+            outcome,
+            pool.members,
+            name=pool.name,
+            scheduler=gangs.api.value,
+            generation=pool.generation,
+            before=before,
+            warnings=warnings,
+            now=now,
+        )
+        await self._write_if_new(pool, status)
+
+    async def _refuse(self, pool: ManagedPool, reason: str, message: str, now: float) -> None:
+        status = pool.status_when_invalid(reason, message, now)
+        if await self._write_if_new(pool, status):
+            await self._hands.tell(pool.item, [Happening(reason, message, True)])
+
+    async def _write_if_new(self, pool: ManagedPool, status: Object) -> bool:
+        if status == pool.status:
+            return False
+        await self._hands.write_status(pool.item, status)
+        pool.status = status
+        return True
+
+
+def _urgency(pool: ManagedPool) -> tuple[int, str, str]:
+    """The more urgent first, then the older."""
+    priority = 0 if pool.capacity is None else pool.capacity.gang.priority
+    created = str(pool.item["metadata"].get("creationTimestamp", ""))
+    return -priority, created, pool.name
