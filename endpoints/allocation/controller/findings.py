@@ -24,11 +24,12 @@ class Cluster(Struct, frozen=True):
 
 
 class Held(Struct, frozen=True):
-    """Devices that a pod has (by its claims) or will have (by its plan), on a node."""
+    """Devices that a pod on a node has by its claims or, ``waiting``, will have by its plan."""
 
     node: str
     devices: tuple[DeviceId, ...]
     tolerations: tuple[Toleration, ...] = ()
+    waiting: bool = False
 
 
 def findings(members: Sequence[Member], held: Iterable[Held], cluster: Cluster) -> list[Finding]:
@@ -70,7 +71,8 @@ def findings(members: Sequence[Member], held: Iterable[Held], cluster: Cluster) 
     if waiting:
         said = next((one.said for one in waiting if one.said), "the scheduler says nothing")
         detail = f"{_some([one.name for one in waiting])} Pending ({said})"
-        found.append(Finding(Cause.PENDING, tuple(nodes), detail))
+        where = dict.fromkeys(one.node for one in held if one.waiting)
+        found.append(Finding(Cause.PENDING, tuple(where), detail))
     return found
 
 
@@ -91,7 +93,7 @@ def planned(plan: Plan, members: Sequence[Member]) -> list[Held]:
         # Pods of a role are alike: how many wait counts, not which.
         for pod in plan.pods_of(role.name)[placed.get(role.name, 0) :]:
             devices = tuple(device for grant in pod.grants for device in grant.devices)
-            found.append(Held(pod.node, devices, tolerations))
+            found.append(Held(pod.node, devices, tolerations, waiting=True))
     return found
 
 

@@ -26,7 +26,7 @@ from endpoints.allocation.controller.course import (
 from endpoints.allocation.controller.feed import DriverPods, Feed
 from endpoints.allocation.controller.findings import Cluster, Held, findings, planned
 from endpoints.allocation.controller.hands import Hands
-from endpoints.allocation.controller.members import Member, Standing, standing_of
+from endpoints.allocation.controller.members import Member, standing_of
 from endpoints.allocation.controller.pool import ManagedPool
 from endpoints.allocation.controller.record import Record
 from endpoints.allocation.controller.resources import CAPACITIES, discover, kinds_of
@@ -49,6 +49,7 @@ from endpoints.allocation.holdings import Holding
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.ledger import Ledger
 from endpoints.allocation.plan import DeviceId
+from endpoints.allocation.pools import PoolKey
 from endpoints.allocation.taints import Taint
 from endpoints.kubernetes.cache import Cache, CacheSettings
 from endpoints.kubernetes.connection import Connection
@@ -176,8 +177,7 @@ class CapacityController:
             return 1.0
         now = self._clock()
         self._meet_pools()
-        avoided = [pool.watchdog.avoided(now) for pool in self.pools.values()]
-        self._feed.avoid(frozenset().union(*avoided))
+        self._avoid(now)
         holdings = await self._holdings()
         pause = self.settings.idle_interval
         for pool in sorted(self.pools.values(), key=_urgency):
@@ -280,6 +280,7 @@ class CapacityController:
             return None
         self._keep_reserved(pool, now)
         suspicions, verdicts = self._watch(pool, now)
+        self._avoid(now)
         outcome = course(
             Situation(
                 capacity=capacity,
@@ -318,6 +319,11 @@ class CapacityController:
             pool.unreadable = ""
         await self._hands.tell(pool.item, told)
         return outcome
+
+    def _avoid(self, now: float) -> None:
+        """Nothing is planned where pods stayed Pending, whose ever they were."""
+        avoided = [pool.watchdog.avoided(now) for pool in self.pools.values()]
+        self._feed.avoid(frozenset().union(*avoided))
 
     def _watch(self, pool: ManagedPool, now: float) -> tuple[list[str], list[Verdict]]:
         """What shows of all replicas, in words, and what it condemns."""
@@ -368,23 +374,40 @@ class CapacityController:
         return found
 
     def _taints(self, device: DeviceId) -> tuple[Taint, ...] | None:
+        pool = self.inventory.pools.get(PoolKey(device.driver, device.pool))
         found = self.inventory.device(device)
-        return None if found is None else self.inventory.taints_of(found)
+        if pool is None or pool.problem or found is None:
+            return None
+        return self.inventory.taints_of(found)
 
     def _keep_reserved(self, pool: ManagedPool, now: float) -> None:
         """A plan is reserved until claims show all of it; after a restart, too."""
         assert pool.capacity is not None
         for record in pool.records:
             key = reservation_key(pool.capacity, record.name)
-            members = pool.members.get(record.name, ())
-            standing = standing_of(members, record.plan.gang.pods)
-            if standing in {Standing.STARTING, Standing.READY} or record.draining:
+            if self._allocated(pool, record):
                 self.ledger.release(key)
                 continue
             try:
                 self.ledger.reserve(key, record.plan, now)
             except ValueError as error:
                 _log.warning("%s: %s", key, error)
+
+    def _allocated(self, pool: ManagedPool, record: Record) -> bool:
+        """Whether the claims of all its pods hold devices. A node is known sooner than that."""
+        members = [one for one in pool.members.get(record.name, ()) if one.counts]
+        if len(members) < record.plan.gang.pods:
+            return False
+        claiming = {role.name for role in record.plan.gang.roles if role.requests}
+        return all(
+            (one.claims or one.role not in claiming)
+            and all(
+                (held := self.inventory.claims.get(f"{pool.namespace}/{claim}")) is not None
+                and held.uses
+                for claim in one.claims
+            )
+            for one in members
+        )
 
     async def _in_flight(self, pool: ManagedPool) -> dict[str, float | None]:
         return {

@@ -1,6 +1,7 @@
 """What shows, for how long, and what is done about it."""
 
 import pytest
+from msgspec.structs import replace
 
 from endpoints.allocation.controller.findings import (
     Cluster,
@@ -121,7 +122,7 @@ def test_each_cause_shows() -> None:
     assert causes(held, of=cluster(dead="n1")) == [Cause.DRIVER_DEAD]
     assert causes(held, of=cluster(lost="n1")) == [Cause.NODE_LOST]
     waiting = member("a-0", None, ready=False, said="0/3 nodes are available")
-    (found,) = findings([waiting], [held], cluster())
+    (found,) = findings([waiting], [replace(held, waiting=True)], cluster())
     assert found.cause is Cause.PENDING
     assert "0/3 nodes" in found.detail
     assert found.nodes == ("n1",)
