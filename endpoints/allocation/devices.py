@@ -141,6 +141,10 @@ class Interner:
         self._own: set[str] = set()
         self._texts: dict[str, str] = {}
 
+    def own_names(self) -> frozenset[str]:
+        """The attributes that take many values."""
+        return frozenset(self._own)
+
     def shared(self, name: str) -> str:
         """A name that many objects have, once in memory."""
         return self._texts.setdefault(name, name)

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from endpoints.allocation.needs import Gang
+
 POOL_LABEL = "inferway.dev/pool"
 ROLE_LABEL = "inferway.dev/role"
 REPLICA_LABEL = "inferway.dev/replica"
@@ -11,7 +13,7 @@ class Holding(Struct, frozen=True):
     """One replica of a pool that runs. ``claims`` are ``namespace/name`` of its ResourceClaims.
 
     ``idle``: it has no work and may be taken for a pool of higher priority. ``movable``: it may
-    be started elsewhere and drained here.
+    be started elsewhere and drained here; ``gang`` is what it needs there.
     """
 
     pool: str
@@ -20,3 +22,4 @@ class Holding(Struct, frozen=True):
     claims: tuple[str, ...]
     idle: bool = False
     movable: bool = True
+    gang: Gang | None = None

@@ -167,6 +167,15 @@ class Inventory:
 
     # Questions
 
+    @property
+    def clock(self) -> int:
+        """Grows with every change of anything."""
+        return self._clock
+
+    def own_attributes(self) -> frozenset[str]:
+        """Qualified names of attributes that tell equal devices apart."""
+        return self._interner.own_names()
+
     def stamp(self, node: str) -> int:
         """Changes with what fits on the node, apart from shared pools, classes and rules."""
         return self._stamps.get(node, 0)

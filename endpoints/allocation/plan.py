@@ -3,6 +3,8 @@
 Plans are values: making one reserves nothing (`endpoints.allocation.ledger` does).
 """
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -35,16 +37,21 @@ class Domain(NamedTuple):
 class Grant(Struct, frozen=True):
     """What one request gets. ``option`` is the alternative's name, empty where there is none.
 
-    ``consumed`` holds for each device what of its capacities is taken, by qualified name: only
-    for devices that can be shared, else empty.
+    ``consumed`` holds for each device what of its capacities is taken, by qualified name, or None
+    for one that is not shared; it is empty when none of them is.
     """
 
     request: str
     option: str
     device_class: str
     devices: tuple[DeviceId, ...]
-    consumed: tuple[tuple[tuple[str, int], ...], ...] = ()
+    consumed: tuple[tuple[tuple[str, int], ...] | None, ...] = ()
     admin_access: bool = False
+
+    def uses(self) -> Iterator[tuple[DeviceId, tuple[tuple[str, int], ...] | None]]:
+        """Each device that is used, with what is taken of it (None: all)."""
+        if not self.admin_access:
+            yield from zip(self.devices, self.consumed or repeat(None), strict=False)
 
 
 class PodPlan(Struct, frozen=True):
@@ -113,11 +120,7 @@ class Plan(Struct, frozen=True):
     def devices(self) -> tuple[DeviceId, ...]:
         """Every device that is used, not only looked at; a shared one once for each use."""
         return tuple(
-            device
-            for pod in self.pods
-            for grant in pod.grants
-            if not grant.admin_access
-            for device in grant.devices
+            device for pod in self.pods for grant in pod.grants for device, _ in grant.uses()
         )
 
     def exclusive_devices(self) -> tuple[DeviceId, ...]:
@@ -126,8 +129,8 @@ class Plan(Struct, frozen=True):
             device
             for pod in self.pods
             for grant in pod.grants
-            if not grant.admin_access and not grant.consumed
-            for device in grant.devices
+            for device, consumed in grant.uses()
+            if consumed is None
         )
 
 

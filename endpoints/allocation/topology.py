@@ -68,7 +68,8 @@ class Topology:
             if level.value(node) is not None:
                 key = tuple(one.value(node) for one in path)
                 members.setdefault(key, []).append(node.name)
-        groups, index = [], {}
+        groups: list[Group] = []
+        index: dict[str, int] = {}
         for key in sorted(members, key=lambda one: tuple(part or "" for part in one[::-1])):
             nodes = tuple(sorted(members[key]))
             domain = _domain(level, self._inventory.nodes[nodes[0]], str(key[-1]))
