@@ -14,11 +14,11 @@ from endpoints.allocation.controller.resources import CAPACITIES, Kinds, discove
 from endpoints.allocation.controller.service import CapacityController, ControllerSettings
 from endpoints.allocation.controller.watchdog import Patience
 from endpoints.allocation.emission.identity import Object, selector
+from endpoints.allocation.planner import Planner
 from endpoints.kubernetes.errors import NotFoundError
 from endpoints.kubernetes.resources import NODES, PODS, Resource
 from tests.support.capacities import document
 from tests.support.clusters import QUICK, Cluster, eventually
-from tests.support.naive import NaivePlanner
 
 _DEFINITION = Path(__file__).parents[2] / "deploy/kubernetes/crds/inferencecapacity.yaml"
 _DEFINITIONS = Resource(
@@ -198,7 +198,7 @@ async def capacity_stage(
     )
 
     def make_controller() -> CapacityController:
-        return CapacityController(cluster.connection, NaivePlanner, asked, work)
+        return CapacityController(cluster.connection, Planner, asked, work)
 
     driver = f"{cluster.namespace.rpartition('-')[2]}.example.com"
     stage = Stage(cluster, kinds, driver, make_controller(), work, make_controller)

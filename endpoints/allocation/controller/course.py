@@ -17,7 +17,7 @@ A new revision is rolled out replica by replica: a new one first where there is 
 one makes room.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from endpoints.allocation.controller.members import Member, Standing, standing_of
 from endpoints.allocation.controller.record import Phase, Record
 from endpoints.allocation.controller.watchdog import Remedy, Verdict
+from endpoints.allocation.emission.narrowing import Narrowing
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.ledger import Ledger
 from endpoints.allocation.manifest import Capacity
@@ -58,6 +59,7 @@ class Situation(Struct, frozen=True):
     ``in_flight``: requests of replicas by name; None, or no entry: unknown. ``cheapest`` are names
     in the order in which they can be spared; those not named go last. ``preempted`` names
     replicas that make room for another pool, with the reason. ``holdings`` are all pools'.
+    ``narrow`` says which claims of a plan have to be narrowed to their devices.
     Draining lasts at least ``settle_seconds``, until everybody knows, and at most
     ``drain_seconds``.
     """
@@ -73,6 +75,7 @@ class Situation(Struct, frozen=True):
     holdings: Sequence[Holding] = ()
     drain_seconds: float = DRAIN_SECONDS
     settle_seconds: float = SETTLE_SECONDS
+    narrow: Callable[[Plan], Narrowing] = lambda _: {}
 
 
 class Happening(Struct, frozen=True):
@@ -249,7 +252,14 @@ class _Course:
         except ValueError as error:
             self._limit = str(error)
             return False
-        self._records[name] = Record(name, self._situation.revision, plan, Phase.PLACED, self._now)
+        self._records[name] = Record(
+            name,
+            self._situation.revision,
+            plan,
+            Phase.PLACED,
+            self._now,
+            narrowing=self._situation.narrow(plan),
+        )
         nodes = list(dict.fromkeys(pod.node for pod in plan.pods))
         where = "" if plan.domain is None else f"{plan.domain}, "
         shown = ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")

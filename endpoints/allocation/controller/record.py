@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from endpoints.allocation.emission.identity import Object, content_hash
+from endpoints.allocation.emission.identity import Object, Replica, content_hash
+from endpoints.allocation.emission.narrowing import Narrowing
 from endpoints.allocation.manifest import Capacity
 from endpoints.allocation.needs import Gang
 from endpoints.allocation.plan import DeviceId, Domain, Grant, Plan, PodPlan
@@ -35,6 +36,7 @@ class Record(Struct, frozen=True):
     """One replica: its plan, what was decided, ``since`` when (seconds of the epoch), and why.
 
     ``restorable``: it drains only as there are too many, and may come back when more are wanted.
+    ``narrowing`` was needed where it was planned; it stays, so that lost pods come back the same.
     """
 
     name: str
@@ -44,11 +46,17 @@ class Record(Struct, frozen=True):
     since: float
     reason: str = ""
     restorable: bool = False
+    narrowing: Narrowing = {}
 
     @property
     def draining(self) -> bool:
         """Whether it is on its way out."""
         return self.phase is Phase.DRAINING
+
+    @property
+    def replica(self) -> Replica:
+        """What its objects are written from."""
+        return Replica(self.name, self.revision, self.plan, self.narrowing)
 
 
 class RecordError(ValueError):
@@ -176,6 +184,7 @@ def written_record(record: Record, phase: str) -> Object:
         "plan": {
             "revision": record.revision,
             "restorable": record.restorable,
+            "narrowing": record.narrowing,
             **written_plan(record.plan),
         },
     }
@@ -193,6 +202,7 @@ def read_record(written: Object, gang: Gang) -> Record:
             since=datetime.fromisoformat(written["since"]).timestamp(),
             reason=written.get("reason", ""),
             restorable=bool(written["plan"].get("restorable")),
+            narrowing=written["plan"].get("narrowing") or {},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"a recorded replica can't be read: {error!r}") from error

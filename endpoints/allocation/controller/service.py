@@ -42,8 +42,8 @@ from endpoints.allocation.emission.identity import (
     SERVING,
     EmissionError,
     Object,
-    Replica,
 )
+from endpoints.allocation.emission.narrowing import narrowing, texts_in_play
 from endpoints.allocation.emission.served import Gangs, NotServedError, Served, gangs_of
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.inventory import Inventory
@@ -281,6 +281,8 @@ class CapacityController:
         self._keep_reserved(pool, now)
         suspicions, verdicts = self._watch(pool, now)
         self._avoid(now)
+        known = [one.capacity.gang for one in self.pools.values() if one.capacity is not None]
+        in_play = texts_in_play(known, self.inventory)
         outcome = course(
             Situation(
                 capacity=capacity,
@@ -293,6 +295,7 @@ class CapacityController:
                 holdings=holdings,
                 drain_seconds=self.settings.drain_seconds,
                 settle_seconds=self.settings.settle_seconds,
+                narrow=lambda plan: narrowing(plan, self.inventory, in_play),
             ),
             self._planner,
             now,
@@ -434,7 +437,7 @@ class CapacityController:
             claims_version=self._kinds.claims.version,
         )
         current = [
-            Replica(record.name, record.revision, record.plan)
+            record.replica
             for record in outcome.records
             if record.revision == pool.revision and not record.draining
         ]

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from endpoints.allocation.emission import claims
 from endpoints.allocation.emission.gangs import WRITERS
-from endpoints.allocation.emission.gangs.setting import Setting, claim_templates
+from endpoints.allocation.emission.gangs.setting import Setting
 from endpoints.allocation.emission.identity import CONTENT_ANNOTATION, Object, Replica
 from endpoints.allocation.emission.served import GangApi
 from endpoints.allocation.holdings import REPLICA_LABEL
@@ -43,7 +43,7 @@ def written(replicas: Iterable[Replica], setting: Setting, api: GangApi) -> list
     """All objects of these replicas, each once. EmissionError when one can't be written."""
     found: dict[Name, Object] = {}
     for replica in replicas:
-        for item in (*claim_templates(replica, setting), *WRITERS[api](replica, setting)):
+        for item in WRITERS[api](replica, setting):
             found[name_of(item)] = item
     return sorted(found.values(), key=_rank)
 

@@ -1,5 +1,7 @@
 """ResourceClaimTemplates: one a role and revision, without alternatives in it.
 
+(More than one where `narrowing` tells pods' devices apart.)
+
 What the planner chose of the alternatives is written as ``exactly``: a scheduler that chooses
 for one pod after the other may choose so that a gang's last pod finds nothing
 (kubernetes/kubernetes issue 138765).
@@ -7,7 +9,8 @@ for one pod after the other may choose so that a gang's last pod finds nothing
 ``resource.k8s.io`` v1 and v1beta2 wrap a request in ``exactly``; v1beta1 writes it flat.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from endpoints.allocation.emission.identity import (
@@ -25,6 +28,7 @@ GROUP: Final = "resource.k8s.io"
 KIND: Final = "ResourceClaimTemplate"
 POD_CLAIM: Final = "devices"
 """What pods call their claim."""
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def chosen_options(plan: Plan, role: RoleNeed) -> dict[str, DeviceOption]:
@@ -37,7 +41,9 @@ def chosen_options(plan: Plan, role: RoleNeed) -> dict[str, DeviceOption]:
     return found
 
 
-def claim_spec(plan: Plan, role: RoleNeed, version: str) -> Object:
+def claim_spec(
+    plan: Plan, role: RoleNeed, version: str, narrowed: Mapping[str, str] = _NOTHING
+) -> Object:
     """``spec`` of the role's claims in that version of ``resource.k8s.io``."""
     options = chosen_options(plan, role)
     shared = {
@@ -48,7 +54,8 @@ def claim_spec(plan: Plan, role: RoleNeed, version: str) -> Object:
     }
     requests = []
     for request in role.requests:
-        body = _request(options[request.name], request.name in shared)
+        more = narrowed.get(request.name, "")
+        body = _request(options[request.name], request.name in shared, more)
         if request.admin_access:
             body["adminAccess"] = True
         requests.append(
@@ -63,9 +70,18 @@ def claim_spec(plan: Plan, role: RoleNeed, version: str) -> Object:
     return {"devices": devices}
 
 
-def claim_template(owner: Owner, plan: Plan, role: RoleNeed, version: str = "v1") -> Object:
-    """The template of the role's claims, named by what it says."""
-    spec = claim_spec(plan, role, version)
+def claim_template(
+    owner: Owner,
+    plan: Plan,
+    role: RoleNeed,
+    version: str = "v1",
+    narrowed: Mapping[str, str] = _NOTHING,
+) -> Object:
+    """The template of the role's claims, named by what it says.
+
+    ``narrowed``: by request, one more selector.
+    """
+    spec = claim_spec(plan, role, version, narrowed)
     labels = owner.labels() | role_labels(role.name)
     name = f"{owner.name}-{role.name}-{content_hash(spec)}"
     return owned(
@@ -79,7 +95,7 @@ def claim_template(owner: Owner, plan: Plan, role: RoleNeed, version: str = "v1"
     )
 
 
-def _request(option: DeviceOption, shared: bool) -> Object:
+def _request(option: DeviceOption, shared: bool, more: str) -> Object:
     """A device request; capacities are taken of a shared device, and only demanded of another."""
     body: Object = {"deviceClassName": option.device_class}
     if option.count is None:
@@ -95,6 +111,7 @@ def _request(option: DeviceOption, shared: bool) -> Object:
         # The field ``capacity`` is behind a gate before 1.36 and would be dropped there silently;
         # a selector says the same of a device that is not shared.
         expressions += [has_capacity(name, amount) for name, amount in option.capacity]
+    expressions += [more] if more else []
     if expressions:
         body["selectors"] = [{"cel": {"expression": one}} for one in expressions]
     if option.tolerations:

@@ -6,7 +6,7 @@ Everything else carries that hash as an annotation, and is applied again when it
 
 import copy
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -64,11 +64,15 @@ class Owner(Struct, frozen=True):
 
 
 class Replica(Struct, frozen=True):
-    """One replica with its plan. ``revision`` is the hash of the needs that it was planned for."""
+    """One replica with its plan. ``revision`` is the hash of the needs that it was planned for.
+
+    ``narrowing``: by pod (``role/index``) and request, one more selector for its claim.
+    """
 
     name: str
     revision: str
     plan: Plan
+    narrowing: Mapping[str, Mapping[str, str]] = {}
 
     def labels(self) -> dict[str, str]:
         """What its objects are found by, besides the owner's."""

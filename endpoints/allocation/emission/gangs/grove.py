@@ -12,6 +12,7 @@ from endpoints.allocation.emission.gangs.setting import (
     Setting,
     gang_object,
     pod_template,
+    shared_templates,
 )
 from endpoints.allocation.emission.identity import EmissionError, Object, Replica
 
@@ -21,7 +22,7 @@ _POD_SUFFIX: Final = len("-0--xxxxx")  # <set>-0-<clique>-xxxxx
 
 
 def objects(replica: Replica, setting: Setting) -> list[Object]:
-    """The PodCliqueSet. EmissionError when Grove's names of pods would get too long."""
+    """Claim templates and the PodCliqueSet. EmissionError when names of pods would get too long."""
     queue = setting.scheduler.queue
     joining = Joining(labels={} if queue is None else {QUEUE_LABEL: queue})
     cliques = []
@@ -51,4 +52,5 @@ def objects(replica: Replica, setting: Setting) -> list[Object]:
     if setting.scheduler.priority_class_name is not None:
         body["priorityClassName"] = setting.scheduler.priority_class_name
     spec = {"replicas": 1, "template": body}
-    return [gang_object(API_VERSION, "PodCliqueSet", replica.name, spec, replica, setting)]
+    item = gang_object(API_VERSION, "PodCliqueSet", replica.name, spec, replica, setting)
+    return [*shared_templates(replica, setting), item]

@@ -19,7 +19,7 @@ _SUBGROUP_LABEL: Final = "kai.scheduler/subgroup-name"
 
 
 def objects(replica: Replica, setting: Setting) -> list[Object]:
-    """The PodGroup, then its pods."""
+    """The PodGroup, its claim templates and its pods."""
     queue = setting.scheduler.queue or DEFAULT_QUEUE
     roles = replica.plan.gang.roles
     spec: Object = {

@@ -13,6 +13,7 @@ from endpoints.allocation.emission.gangs.setting import (
     Setting,
     gang_object,
     pod_template,
+    shared_templates,
 )
 from endpoints.allocation.emission.identity import Object, Replica, role_labels
 
@@ -20,7 +21,7 @@ API_VERSION: Final = "leaderworkerset.x-k8s.io/v1"
 
 
 def objects(replica: Replica, setting: Setting) -> list[Object]:
-    """A LeaderWorkerSet for each role."""
+    """Claim templates, and a LeaderWorkerSet for each role."""
     queue = setting.scheduler.queue
     joining = Joining(labels={} if queue is None else {QUEUE_LABEL: queue})
     made = []
@@ -38,4 +39,4 @@ def objects(replica: Replica, setting: Setting) -> list[Object]:
         item = gang_object(API_VERSION, "LeaderWorkerSet", name, spec, replica, setting)
         item["metadata"]["labels"].update(role_labels(role.name))
         made.append(item)
-    return made
+    return [*shared_templates(replica, setting), *made]

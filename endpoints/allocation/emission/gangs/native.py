@@ -26,7 +26,7 @@ _TEMPLATE: Final = "gang"
 
 
 def objects(replica: Replica, setting: Setting) -> list[Object]:
-    """Workload, PodGroup where that is a kind of its own, then the pods."""
+    """Workload, PodGroup where that is a kind of its own, claim templates and pods."""
     version = setting.version
     api = f"{GROUP}/{version}"
     gang = {"gang": {"minCount": replica.plan.gang.pods}}

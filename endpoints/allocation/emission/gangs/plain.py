@@ -9,5 +9,5 @@ from endpoints.allocation.emission.identity import Object, Replica
 
 
 def objects(replica: Replica, setting: Setting) -> list[Object]:
-    """The replica's pods."""
+    """The replica's claim templates and pods."""
     return own_pods(replica, setting)

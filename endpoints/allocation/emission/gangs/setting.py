@@ -15,6 +15,7 @@ from endpoints.allocation.emission.identity import (
     owned,
     role_labels,
 )
+from endpoints.allocation.emission.narrowing import pod_key
 from endpoints.allocation.emission.podtemplate import PodPatch, patched, place_of
 from endpoints.allocation.needs import RoleNeed
 
@@ -41,13 +42,23 @@ class Joining(Struct, frozen=True):
     fields: Mapping[str, object] = {}
 
 
-def claim_templates(replica: Replica, setting: Setting) -> list[Object]:
-    """The claim templates of a replica; a role without requests has none."""
+def shared_templates(replica: Replica, setting: Setting) -> list[Object]:
+    """A claim template for each role that requests devices, which all of its pods share."""
     return [
         claim_template(setting.owner, replica.plan, role, setting.claims_version)
         for role in replica.plan.gang.roles
         if role.requests
     ]
+
+
+def claims_of(
+    replica: Replica, role: RoleNeed, setting: Setting, index: int | None = None
+) -> Object | None:
+    """The template of a role's claims, or of one of its pods'; None without requests."""
+    if not role.requests:
+        return None
+    narrowed = {} if index is None else replica.narrowing.get(pod_key(role.name, index), {})
+    return claim_template(setting.owner, replica.plan, role, setting.claims_version, narrowed)
 
 
 def pod_template(
@@ -64,13 +75,9 @@ def pod_template(
         fields["schedulerName"] = scheduler.name
     if scheduler.priority_class_name is not None:
         fields["priorityClassName"] = scheduler.priority_class_name
-    claims = (
-        claim_template(setting.owner, plan, role, setting.claims_version)["metadata"]["name"]
-        if role.requests
-        else None
-    )
+    claims = claims_of(replica, role, setting, index)
     patch = PodPatch(
-        claim_template=claims,
+        claim_template=None if claims is None else claims["metadata"]["name"],
         place=place_of(plan, role.name, scheduler.pin, index),
         labels={
             **setting.owner.labels(),
@@ -88,25 +95,27 @@ def pod_template(
 def own_pods(
     replica: Replica, setting: Setting, joining: Mapping[str, Joining] | None = None
 ) -> list[Object]:
-    """Every pod of the replica, each pinned to its own planned node; ``joining`` is by role."""
-    pods = []
+    """Every pod of the replica, each pinned to its own planned node, and their claim templates.
+
+    ``joining`` is by role.
+    """
+    made = []
     for role in replica.plan.gang.roles:
         how = Joining() if joining is None else joining[role.name]
         for index in range(role.pods):
+            claims = claims_of(replica, role, setting, index)
+            if claims is not None:
+                made.append(claims)
             template = pod_template(replica, role, setting, how, index)
             name = f"{replica.name}-{role.name}-{index}"
-            pods.append(
-                owned(
-                    setting.owner,
-                    {
-                        "apiVersion": "v1",
-                        "kind": "Pod",
-                        **template,
-                        "metadata": {**template["metadata"], "name": name},
-                    },
-                )
-            )
-    return pods
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                **template,
+                "metadata": {**template["metadata"], "name": name},
+            }
+            made.append(owned(setting.owner, pod))
+    return made
 
 
 def gang_object(

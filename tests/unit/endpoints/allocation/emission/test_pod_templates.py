@@ -93,7 +93,8 @@ def test_places_by_node_and_by_domain() -> None:
 
 
 def test_pods_say_whose_they_are_and_that_they_serve() -> None:
-    pods = {pod["metadata"]["name"]: pod for pod in own_pods(replica(), setting())}
+    made = own_pods(replica(), setting())
+    pods = {one["metadata"]["name"]: one for one in made if one["kind"] == "Pod"}
     assert sorted(pods) == ["llama-0-decode-0", "llama-0-decode-1", "llama-0-prefill-0"]
     labels = pods["llama-0-decode-1"]["metadata"]["labels"]
     assert labels["inferway.dev/role"] == "decode"
