@@ -18,8 +18,11 @@ def _positive(owner: str, name: str, value: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What users should feel: ``percentile`` of requests have their first token within ``ttft``
-    and each further token within ``itl`` seconds."""
+    """What users should feel.
+
+    ``percentile`` of requests have their first token within ``ttft``
+    and each further token within ``itl`` seconds.
+    """
 
     ttft: float = 2.0
     itl: float = 0.050
