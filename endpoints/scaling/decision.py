@@ -78,7 +78,7 @@ def decide(
     if not told and not idle and held is None and _awake(current):
         held = "nothing is known of its traffic: it stays as it is"
     if held is None:
-        memory = _remember_opinions(memory, trail, now)
+        memory = _remember_opinions(memory, trail, current, now)
     if idle:
         for role in settings.roles:
             trail.move(role, "idle", 0, f"no request for {observation.idle_for:.0f} s")
@@ -261,10 +261,14 @@ def _not_into_the_void(
         trail.move(role, "pending", current, f"{waited}: more would find no room either")
 
 
-def _remember_opinions(memory: Memory, trail: Trail, now: float) -> Memory:
+def _remember_opinions(
+    memory: Memory, trail: Trail, current: Mapping[Role, int], now: float
+) -> Memory:
     roles = {}
     for role, one in memory.roles.items():
-        roles[role] = replace(one, opinions=(*one.opinions, (now, trail[role])))
+        # Whoever has just come takes the pool's present size for an opinion, as an HPA does.
+        before = one.opinions or ((now, current[role]),)
+        roles[role] = replace(one, opinions=(*before, (now, trail[role])))
     return replace(memory, roles=roles)
 
 

@@ -140,7 +140,7 @@ class ScalingSettings:
     )
     down: Pace = field(
         default_factory=lambda: Pace(
-            percent=25, replicas=1, period=60.0, window=300.0, reversal=120.0
+            percent=25, replicas=1, period=60.0, window=180.0, reversal=120.0
         )
     )
     calendar: tuple[Hours, ...] = ()

@@ -147,7 +147,8 @@ class RoleObservation:
     - ``prefill_rate``: learned tokens/s of one endpoint, for prompts as they are;
       ``ttft_fixed``: learned seconds to a first token that don't depend on tokens;
       ``itl_base``, ``itl_slope``, ``itl_context``: learned
-      ``ITL = base + slope x batch + context x KV tokens``;
+      ``ITL = base + slope x batch + context x KV tokens``, and ``itl_tail``: how many times its
+      mean the objective's percentile is;
     - ``kv_tokens``: size of one endpoint's KV cache;
     - ``busy``: the share of time in which the accelerator computed, where somebody measures it;
     - ``endpoints``: the ready ones, one by one.
@@ -179,6 +180,7 @@ class RoleObservation:
     itl_base: Signal = MISSING
     itl_slope: Signal = MISSING
     itl_context: Signal = MISSING
+    itl_tail: Signal = MISSING
     kv_tokens: Signal = MISSING
     busy: Signal = MISSING
     endpoints: tuple[EndpointSample, ...] = ()
