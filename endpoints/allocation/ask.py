@@ -15,6 +15,7 @@ from endpoints.allocation.selectors.rewriting import DRIVER, EVERYTHING
 from endpoints.allocation.taints import untolerated
 
 MOST_CHOICES = 256
+_MOST_SHAPES = 50_000
 Choice = tuple[tuple[int, ...], ...]
 """For each role, for each of its requests, the place of the option that is taken."""
 
@@ -104,6 +105,8 @@ class Ask:
             return self._judged(device)
         found = self._fits.get(shape)
         if found is None:
+            if len(self._fits) >= _MOST_SHAPES:  # of drivers and devices that are long gone
+                self._fits.clear()
             found = self._fits[shape] = self._judged(device)
         return found
 

@@ -39,6 +39,8 @@ class Bases:
         if base is None:
             base = self._interned[key] = Base(key)
         self._by_node[node.name] = (stamp, rules, base)
+        if len(self._by_node) > 2 * len(self._inventory.nodes) + 1_000:
+            self.live()
         return base
 
     def live(self) -> set[Base]:
@@ -51,7 +53,7 @@ class Bases:
     def _key(self, node: Node) -> tuple[object, ...]:
         inventory = self._inventory
         pools = {pool.key: place for place, pool in enumerate(inventory.pools_of(node.name))}
-        found = []
+        found: list[tuple[object, ...]] = []
         for device in inventory.devices_of(node.name):
             state = state_of(inventory, device, NOTHING)
             used = (state.taken, tuple(state.consumed.items())) if state.consumed else state.taken

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.plan import Refusal
 from endpoints.allocation.profiles import Profile
-from endpoints.allocation.search import Search, Site
+from endpoints.allocation.search import Search
+from endpoints.allocation.sites import Site
 
 
 def refusals(search: Search, inventory: Inventory, closely: bool) -> tuple[Refusal, ...]:
@@ -18,13 +19,13 @@ def refusals(search: Search, inventory: Inventory, closely: bool) -> tuple[Refus
     """
     found = search.refusals
     if closely:
-        sites = {site.domain: site for site in search.sites()}
+        sites = {site.domain: site for site in search.sites}
         found = [_closely(search, inventory, one, sites[one.domain]) for one in found]
     found = sorted(found, key=_distance)
     level = search.gang.reach.required
     if level is not None:
         place = search.topology.place(level)
-        outside = sum(1 for node in search.profiles if node not in place)
+        outside = len(inventory.nodes) - len(place)
         if outside:
             label = search.topology.scheme.level(level).label
             reason = f"{outside} node{'s' * (outside != 1)} without the label {label}"
@@ -36,7 +37,7 @@ def summary(search: Search, refused: tuple[Refusal, ...]) -> str:
     """Why there is no plan, in a sentence."""
     domains = [one for one in refused if one.code != "no-label"]
     level = search.gang.reach.required
-    if not search.profiles:
+    if not any(site.nodes for site in search.sites) and not refused:
         return "there are no nodes"
     if not domains:
         return f"no node is in a domain of {level}"
@@ -74,11 +75,12 @@ def _devices(search: Search, refusal: Refusal, site: Site) -> Iterable[str]:
         wanted = "all" if wish.every else f"{wish.devices}"
         said = [f"{wish.request} ({wanted} a pod): {matching} devices match"]
         free = matching - used - tainted - small
-        said += [f"{used} in use"] * (used > 0)
+        said += [f"{used} in use or reserved"] * (used > 0)
         said += [f"{tainted} tainted"] * (tainted > 0)
         said += [f"{small} with too little capacity"] * (small > 0)
         if free and free != matching:
-            said.append(f"{free} free on {_holders(site.nodes.values(), place)} nodes")
+            holders = _holders(site.nodes.values(), place)
+            said.append(f"{free} free on {holders} node{'s' * (holders != 1)}")
         yield ", ".join(said)
 
 

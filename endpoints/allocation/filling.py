@@ -14,16 +14,20 @@ from endpoints.allocation.profiles import Profile
 
 
 class Seat(NamedTuple):
-    """A node, as far as a gang may use it: ``roles`` has a bit for each role that may."""
+    """A node, as far as a gang may use it: ``roles`` has a bit for each role that may.
+
+    ``offers``: what fits there of these roles.
+    """
 
     node: str
     profile: Profile
     roles: int
+    offers: Offers
 
-    @property
-    def offers(self) -> Offers:
-        """What fits there of these roles."""
-        return restricted(self.profile.offers, self.roles)
+
+def seat_of(node: str, profile: Profile, roles: int) -> Seat:
+    """A node's seat for these roles."""
+    return Seat(node, profile, roles, restricted(profile.offers, roles))
 
 
 Seating = tuple[tuple[str, Vector], ...]
@@ -32,7 +36,7 @@ Seating = tuple[tuple[str, Vector], ...]
 
 def seat_all(seats: Sequence[Seat], need: Vector, sizes: Vector) -> Seating | None:
     """Places for all pods, or None when there are none. ``sizes``: devices of one pod by role."""
-    offered = [seat for seat in seats if seat.profile.offers and seat.offers]
+    offered = [seat for seat in seats if seat.offers]
     if sum(seat.profile.weight for seat in offered) < weigh(need, sizes):
         return None
     bounds = totals([seat.offers for seat in offered], len(need))
@@ -46,26 +50,22 @@ def seat_all(seats: Sequence[Seat], need: Vector, sizes: Vector) -> Seating | No
 
 def seat_by_group(groups: Sequence[Sequence[Seat]], need: Vector, sizes: Vector) -> Seating | None:
     """As `seat_all`, but in as few groups as it goes: the ones in which most fits come first."""
-    offered = [[seat for seat in group if seat.profile.offers and seat.offers] for group in groups]
+    offered = [[seat for seat in group if seat.offers] for group in groups]
     made: list[tuple[str, Vector]] = []
     left = need
-    rest = [group for group in offered if group]
+    rest = [
+        (totals([seat.offers for seat in group], len(need)), at)
+        for at, group in enumerate(offered)
+        if group
+    ]
     while any(left) and rest:
-        best = max(rest, key=lambda group: _held(group, left, sizes))
+        best = max(rest, key=lambda one: (weigh(tuple(map(min, one[0], left)), sizes), -one[1]))
         rest.remove(best)
-        taken, left = _greedy(best, left, sizes)
+        taken, left = _greedy(offered[best[1]], left, sizes)
         made += taken
     if not any(left):
         return tuple(made)
     return _exact([seat for group in offered for seat in group], need)
-
-
-def _held(group: Sequence[Seat], need: Vector, sizes: Vector) -> int:
-    """Devices of the pods that a group takes at most, of those that are needed."""
-    bounds = totals([seat.offers for seat in group], len(need))
-    return sum(
-        min(bound, wanted) * size for bound, wanted, size in zip(bounds, need, sizes, strict=True)
-    )
 
 
 def _greedy(
@@ -74,12 +74,13 @@ def _greedy(
     """Seats taken one by one, and what is left to seat."""
     buckets: dict[tuple[int, int], list[str]] = {}
     profiles: dict[int, Profile] = {}
+    offers: dict[tuple[int, int], Offers] = {}
     for seat in seats:  # equal profiles are one object
         profiles[id(seat.profile)] = seat.profile
         buckets.setdefault((id(seat.profile), seat.roles), []).append(seat.node)
+        offers[id(seat.profile), seat.roles] = seat.offers
     for names in buckets.values():
         names.sort(reverse=True)
-    offers = {key: restricted(profiles[key[0]].offers, key[1]) for key in buckets}
     made: list[tuple[str, Vector]] = []
     left = need
     while any(left):

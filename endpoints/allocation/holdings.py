@@ -7,6 +7,8 @@ from endpoints.allocation.needs import Gang
 POOL_LABEL = "inferway.dev/pool"
 ROLE_LABEL = "inferway.dev/role"
 REPLICA_LABEL = "inferway.dev/replica"
+PRIORITY_ANNOTATION = "inferway.dev/priority"
+IDLE_ANNOTATION = "inferway.dev/idle"
 
 
 class Holding(Struct, frozen=True):

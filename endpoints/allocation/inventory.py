@@ -100,7 +100,7 @@ class Inventory:
         """A Node that is gone."""
         if self.nodes.pop(name, None) is not None:
             self.labels_stamp = self._tick()
-            self._touch(name)
+            self._stamps.pop(name, None)
 
     def upsert_class(self, class_: Raw) -> None:
         """A DeviceClass that came or changed."""
@@ -122,6 +122,10 @@ class Inventory:
         if self.claims.get(found.key) == found:
             return
         self.remove_claim(found.key)
+        # The same device is not kept twice in memory.
+        found = found._replace(
+            uses=tuple(use._replace(device=self._kept(use.device)) for use in found.uses)
+        )
         self.claims[found.key] = found
         for use in found.uses:
             self._uses[use.device] = (*self._uses.get(use.device, ()), (found.key, use))
@@ -247,6 +251,10 @@ class Inventory:
                     del self._by_node[str(scope.node)]
                 self._touch(str(scope.node))
 
+    def _kept(self, id_: DeviceId) -> DeviceId:
+        known = self.device(id_)
+        return id_ if known is None else known.id
+
     def _touch_device(self, id_: DeviceId) -> None:
         pool = self.pools.get(PoolKey(id_.driver, id_.pool))
         if pool is None:
@@ -259,7 +267,10 @@ class Inventory:
             self._touch(str(pool.by_name[id_.device].scope.node))
 
     def _touch(self, node: str) -> None:
-        self._stamps[node] = self._tick()
+        """A new stamp; a node that is not there has none, and gets one when it comes."""
+        stamp = self._tick()
+        if node in self.nodes:
+            self._stamps[node] = stamp
 
     def _tick(self) -> int:
         self._clock += 1

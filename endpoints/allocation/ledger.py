@@ -4,7 +4,7 @@ Between a plan and its claims' status lie seconds or minutes in which the device
 reservation keeps others off them until the claims show the allocation, or until it expires.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -55,6 +55,11 @@ class Ledger:
         """The claims show it, or the plan was given up."""
         if self._held.pop(key, None) is not None:
             self.version += 1
+
+    def settle(self, shown: Iterable[str]) -> None:
+        """Release those whose claims show all that was planned: ``shown`` are their keys."""
+        for key in shown:
+            self.release(key)
 
     def expire(self, now: float) -> list[Reservation]:
         """Drop and return those whose time is over."""

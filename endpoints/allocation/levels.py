@@ -190,12 +190,23 @@ def scheme_from_labels(name: str, labels: Iterable[tuple[str, str]]) -> Scheme:
 
 
 def detect(nodes: Iterable[Node]) -> Scheme:
-    """The preset whose own labels most nodes have; ``cloud`` when no node has any."""
-    shared = {level.label for level in (*_CLOUD, HOST)}
-    counts = dict.fromkeys(PRESETS, 0)
+    """The preset whose own labels most nodes have.
+
+    ``nvidia-clique`` when they have only that label, ``cloud`` when they have none.
+    """
+    shared = {level.label for level in (*_CLOUD, *_NVLINK, HOST)}
+    owners = {
+        level.label: scheme.name
+        for scheme in PRESETS.values()
+        for level in scheme.levels()
+        if level.label not in shared
+    }
+    counts: dict[str, int] = {}
+    cliques = False
     for node in nodes:
-        for scheme in PRESETS.values():
-            own = (level.label for level in scheme.levels() if level.label not in shared)
-            counts[scheme.name] += sum(label in node.labels for label in own)
-    best = max(counts, key=lambda name: (counts[name], name == "cloud"))
-    return PRESETS[best if counts[best] else "cloud"]
+        cliques = cliques or CLIQUE in node.labels
+        for label in node.labels.keys() & owners.keys():
+            counts[owners[label]] = counts.get(owners[label], 0) + 1
+    if counts:
+        return PRESETS[max(sorted(counts), key=lambda name: counts[name])]
+    return PRESETS["nvidia-clique" if cliques else "cloud"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from endpoints.allocation.ask import Ask
 from endpoints.allocation.devices import Device
+from endpoints.allocation.fragility import is_fragile
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.packing import Packed, Vector
 from endpoints.allocation.plan import Grant, PodPlan
@@ -18,19 +19,22 @@ def pods_of(
     topology: Topology,
     taken: Mapping[str, Vector],
     overlay: Overlay,
-) -> tuple[PodPlan, ...]:
-    """Each pod with its node and devices, role by role.
+) -> tuple[tuple[PodPlan, ...], tuple[str, ...]]:
+    """Each pod with its node and devices, role by role; and the nodes that are fragile.
 
     ``taken``: pods by role for each node, which must fit there. AssertionError when they do not:
     that would be a defect of the search.
     """
     ask = profiles.ask
     made: list[tuple[int, str, tuple[Grant, ...]]] = []
+    fragile: list[str] = []
     for node, vector in sorted(taken.items()):
         shelf = shelve(inventory, ask, inventory.nodes[node], overlay)
         packed = profiles.packed(shelf.stock, vector)
         assert packed is not None, f"{vector} pods do not fit on {node}"
         made += [(role, node, grants) for role, grants in granted(ask, shelf, packed)]
+        if is_fragile(ask, shelf, vector):
+            fragile.append(node)
     made.sort(key=lambda one: one[0])
     counts = [0] * len(ask.need)
     pods = []
@@ -41,7 +45,7 @@ def pods_of(
             )
         )
         counts[role] += 1
-    return tuple(pods)
+    return tuple(pods), tuple(fragile)
 
 
 def granted(ask: Ask, shelf: Shelf, packed: Packed) -> list[tuple[int, tuple[Grant, ...]]]:

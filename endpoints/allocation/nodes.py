@@ -1,6 +1,7 @@
 """Nodes, and selectors of nodes."""
 
 from collections.abc import Callable, Mapping
+from sys import intern
 from typing import NamedTuple
 
 from endpoints.allocation.raw import InventoryError, Raw, items, mapping, name_of, texts
@@ -34,7 +35,8 @@ def read_node(item: Raw) -> Node:
         taints = (*taints, _CORDONED)
     conditions = items(status, "conditions", f"Node {name}.status")
     said = [one.get("status") for _, one in conditions if one.get("type") == "Ready"]
-    return Node(name, {str(k): str(v) for k, v in labels.items()}, taints, said in ([], ["True"]))
+    kept = {intern(str(key)): str(value) for key, value in labels.items()}
+    return Node(name, kept, taints, said in ([], ["True"]))
 
 
 class NodeSelector(NamedTuple):

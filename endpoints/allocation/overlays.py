@@ -9,8 +9,14 @@ from endpoints.allocation.stock import Overlay
 
 def overlay_of(pods: Iterable[PodPlan], without: Iterable[Holding] = ()) -> Overlay:
     """Everything that these pods use is taken, and these holdings are thought away."""
+    claims = frozenset(claim for holding in without for claim in holding.claims)
+    return with_pods(Overlay(without=claims), pods)._replace(parent=None)
+
+
+def with_pods(before: Overlay, pods: Iterable[PodPlan]) -> Overlay:
+    """An overlay in which these pods use devices too."""
     taken: set[DeviceId] = set()
-    shares: dict[DeviceId, tuple[tuple[str, int], ...]] = {}
+    shares = dict(before.shares)
     for pod in pods:
         for grant in pod.grants:
             for device, consumed in grant.uses():
@@ -18,5 +24,4 @@ def overlay_of(pods: Iterable[PodPlan], without: Iterable[Holding] = ()) -> Over
                     taken.add(device)
                 else:
                     shares[device] = (*shares.get(device, ()), *consumed)
-    claims = frozenset(claim for holding in without for claim in holding.claims)
-    return Overlay(frozenset(taken), shares, claims)
+    return Overlay(before.taken | taken, shares, before.without, before)

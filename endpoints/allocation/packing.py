@@ -5,7 +5,7 @@ does; pods follow each other, with backtracking over what earlier pods took. Sta
 nowhere are remembered. Searches are bounded: one that runs out of steps counts as "does not fit".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from endpoints.allocation.ask import Ask, Bond
@@ -99,6 +99,21 @@ class Packer:
                 self.gave_up |= self._steps <= 0
                 return None
             made.append(filling)
+
+    def first_fit(self, roles: Sequence[int]) -> bool:
+        """Whether pods of these roles find devices one after the other, as the scheduler does it.
+
+        It backtracks inside of a claim, but never takes back what an earlier pod has.
+        """
+        self._held = _Held(self.stock)
+        self._steps = MOST_STEPS
+        held = []  # what a pod takes is taken for as long as its search is kept
+        for role in roles:
+            pod = self._pod(role)
+            held.append(pod)
+            if next(pod, None) is None:
+                return False
+        return True
 
     def frontier(self, most: Vector) -> tuple[Vector, ...]:
         """The largest vectors that fit, none below another; () when nothing does."""

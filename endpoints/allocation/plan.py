@@ -99,7 +99,9 @@ class Plan(Struct, frozen=True):
     ``domain`` is the required domain that was chosen, None where none is required;
     ``role_domains`` the ones that roles require on their own. ``options`` names the alternative
     that each role's requests take: (role, request) -> option. ``refusals`` tell of the domains
-    that could not hold it; ``candidates`` how many could.
+    that could not hold it; ``candidates`` how many could. ``fragile`` are nodes on which the
+    scheduler, which takes the first devices that fit, may leave too little for later pods: there
+    the claims should select the planned devices.
     """
 
     gang: Gang
@@ -112,6 +114,7 @@ class Plan(Struct, frozen=True):
     evictions: tuple[Eviction, ...]
     refusals: tuple[Refusal, ...]
     candidates: int
+    fragile: tuple[str, ...] = ()
 
     def pods_of(self, role: str) -> tuple[PodPlan, ...]:
         """The pods of a role, in order."""

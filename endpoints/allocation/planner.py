@@ -20,10 +20,12 @@ from endpoints.allocation.ledger import Ledger
 from endpoints.allocation.levels import Scheme, detect
 from endpoints.allocation.materialise import pods_of
 from endpoints.allocation.needs import Gang
-from endpoints.allocation.overlays import overlay_of
+from endpoints.allocation.overlays import overlay_of, with_pods
+from endpoints.allocation.parts import Parts
 from endpoints.allocation.plan import Eviction, Feasible, NoPlan, Plan, PodPlan, Refusal
 from endpoints.allocation.profiles import Profiles
 from endpoints.allocation.search import Placement, Search
+from endpoints.allocation.sites import Sites
 from endpoints.allocation.stock import Overlay
 from endpoints.allocation.topology import Topology
 
@@ -60,8 +62,9 @@ class Planner:
         self._scheme = scheme
         self._topology: Topology | None = None
         self._detected = -1
-        self._asks: dict[tuple[object, ...], Profiles] = {}
+        self._asks: dict[tuple[object, ...], Sites] = {}
         self._bases = Bases(inventory)
+        self._parts = Parts(inventory)
 
     @property
     def topology(self) -> Topology:
@@ -86,7 +89,7 @@ class Planner:
         """
         held = tuple(holdings)
         reserved = [pod for one in self.ledger.active(now) for pod in one.plan.pods]
-        found = self._plan(gang, reserved, (), now, explain)
+        found = self._plan(gang, overlay_of(reserved), now, explain)
         if isinstance(found, Plan) or not gang.preempts:
             return found
         victims = evictable(gang, held)
@@ -121,16 +124,12 @@ class Planner:
         reserved = [pod for one in self.ledger.active(now) for pod in one.plan.pods]
         movable = [one for one in holdings if one.movable and one.gang is not None]
         for holding in sorted(movable, key=lambda one: (len(one.claims), one.pool, one.replica)):
-            found = self._plan(gang, reserved, (holding,), now, False)
+            room = overlay_of(reserved, (holding,))
+            found = self._plan(gang, room, now, False)
             if isinstance(found, NoPlan) or holding.gang is None:
                 continue
-            moved = self._plan(
-                replace(holding.gang, preempts=False),
-                [*reserved, *found.pods],
-                (holding,),
-                now,
-                False,
-            )
+            moving = replace(holding.gang, preempts=False)
+            moved = self._plan(moving, with_pods(room, found.pods), now, False)
             if isinstance(moved, Plan):
                 return Advice(holding, moved, found)
         return None
@@ -140,12 +139,10 @@ class Planner:
     def _plan(
         self,
         gang: Gang,
-        reserved: Sequence[PodPlan],
-        without: Sequence[Holding],
+        overlay: Overlay,
         now: float,
         explain: bool,
     ) -> Plan | NoPlan:
-        overlay = overlay_of(reserved, without)
         first: NoPlan | None = None
         best: Plan | None = None
         try:
@@ -169,24 +166,20 @@ class Planner:
     def _choose(
         self, gang: Gang, choice: Choice, overlay: Overlay, now: float, explain: bool
     ) -> Plan | NoPlan:
-        profiles = self._profiles(gang, choice)
-        shared = profiles.uses_shared()
-        search = Search(
-            profiles.ask,
-            self.topology,
-            profiles.profiles(overlay),
-            self._neighbours(gang, now),
-        )
+        sites = self._sites(gang, choice)
+        profiles = sites.profiles
+        search = Search(sites, gang, overlay, self._neighbours(gang, now))
         pods: tuple[PodPlan, ...] | None = None
+        fragile: tuple[str, ...] = ()
         placement: Placement | None = None
-        if shared:
+        if profiles.uses_shared():
             placement, pods = sequential.place(search, self.inventory, overlay)
         else:
             placements = search.placements()
             if placements:
                 placement = placements[0]
                 taken = per_node(placement.seating, len(gang.roles))
-                pods = pods_of(self.inventory, profiles, self.topology, taken, overlay)
+                pods, fragile = pods_of(self.inventory, profiles, self.topology, taken, overlay)
         refusals = explaining.refusals(search, self.inventory, explain or placement is None)
         if placement is None or pods is None:
             return NoPlan(gang, explaining.summary(search, refusals), refusals)
@@ -201,6 +194,7 @@ class Planner:
             evictions=(),
             refusals=refusals,
             candidates=search.possible,
+            fragile=fragile,
         )
 
     def _check_levels(self, gang: Gang) -> None:
@@ -213,18 +207,19 @@ class Planner:
                 except ValueError as error:
                     raise CannotAskError("no-level", str(error)) from None
 
-    def _profiles(self, gang: Gang, choice: Choice) -> Profiles:
-        """The profiles for a gang's needs, kept for the next time; the least used is dropped."""
-        key = (gang.roles, choice, self.inventory.classes_stamp)
+    def _sites(self, gang: Gang, choice: Choice) -> Sites:
+        """What is known for a gang's needs, kept for the next time; the least used is dropped."""
+        topology = self.topology
+        key = (gang.roles, choice, self.inventory.classes_stamp, topology.scheme.name)
         found = self._asks.pop(key, None)
         if found is None:
-            found = Profiles(self.inventory, self._bases, Ask(gang, choice, self.inventory.classes))
+            ask = Ask(gang, choice, self.inventory.classes)
+            found = Sites(Profiles(self.inventory, self._bases, self._parts, ask), topology)
             while len(self._asks) >= _MOST_ASKS:
                 self._asks.pop(next(iter(self._asks)))
-        found.ask.gang = gang
         self._asks[key] = found
-        if found.size() > 4 * len(self.inventory.nodes) + 1_000:
-            found.forget_gone()
+        if found.profiles.size() > 8 * len(self.inventory.nodes) + 1_000:
+            found.profiles.forget_gone()
         return found
 
     def _neighbours(self, gang: Gang, now: float) -> dict[str, int]:
@@ -265,12 +260,12 @@ class Planner:
         now: float,
         most: int,
     ) -> tuple[int, NoPlan | None]:
-        pods = list(reserved)
+        overlay = overlay_of(reserved, without)
         for count in range(most):
-            found = self._plan(gang, pods, without, now, False)
+            found = self._plan(gang, overlay, now, False)
             if isinstance(found, NoPlan):
                 return count, found
-            pods += found.pods
+            overlay = with_pods(overlay, found.pods)
         return most, None
 
     def _preempting(
@@ -281,15 +276,23 @@ class Planner:
         now: float,
         refused: NoPlan,
     ) -> Plan | NoPlan:
-        """A plan with as few evictions as leaving out one victim after the other gets to."""
-        found = self._plan(gang, reserved, victims, now, False)
+        """A plan with victims no more important than must be, and as few of them as sparing one
+        after the other gets to.
+        """
+        found: Plan | NoPlan = refused
+        for most in sorted({one.priority for one in victims}):
+            some = [one for one in victims if one.priority <= most]
+            found = self._plan(gang, overlay_of(reserved, some), now, False)
+            if isinstance(found, Plan):
+                victims = some
+                break
         if isinstance(found, NoPlan):
             return refused
         needed = list(self._in_the_way(found, victims))
         # Those that matter most are spared first.
         for holding in sorted(needed[:_MOST_PRUNED], key=lambda one: -one.priority):
             fewer = [one for one in needed if one is not holding]
-            again = self._plan(gang, reserved, fewer, now, False)
+            again = self._plan(gang, overlay_of(reserved, fewer), now, False)
             if isinstance(again, Plan):
                 needed = list(self._in_the_way(again, fewer))
                 found = again

@@ -1,7 +1,6 @@
 """What fits on each node for an ask, remembered node by node and computed once for equal nodes."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from endpoints.allocation.ask import MISS, Ask
@@ -10,8 +9,8 @@ from endpoints.allocation.covering import Offers, totals, weigh
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.nodes import Node
 from endpoints.allocation.packing import Packed, Packer, Vector
-from endpoints.allocation.plan import DeviceId
-from endpoints.allocation.stock import NOTHING, Overlay, Shelf, Stock, Tally, shelve
+from endpoints.allocation.parts import Parts
+from endpoints.allocation.stock import Overlay, Shelf, Stock, Tally, shelve
 
 _MOST_PACKED = 4_096
 
@@ -44,14 +43,16 @@ class Profile(NamedTuple):
 class Profiles:
     """The profiles of an inventory's nodes for one ask."""
 
-    def __init__(self, inventory: Inventory, bases: Bases, ask: Ask) -> None:
+    def __init__(self, inventory: Inventory, bases: Bases, parts: Parts, ask: Ask) -> None:
         self.inventory = inventory
         self.ask = ask
         self._bases = bases
+        self._parts = parts
         self._by_base: dict[tuple[Base, int], Profile] = {}
         self._roles: dict[str, tuple[Node, int]] = {}
-        self._all: dict[str, Profile] = {}
-        self._all_stamp: tuple[int, Ask] | None = None
+        self._all: Mapping[str, Profile] = {}
+        self._all_stamp = -1
+        self._overlaid: dict[str, tuple[object, Profile]] = {}
         self._by_node: dict[str, tuple[tuple[int, ...], Profile]] = {}
         self._offers: dict[Stock, tuple[Offers, bool]] = {}
         self._interned: dict[tuple[object, ...], Profile] = {}
@@ -71,20 +72,35 @@ class Profiles:
             )
         return self._shared
 
-    def profiles(self, overlay: Overlay = NOTHING) -> dict[str, Profile]:
-        """Of all nodes, with an overlay where it changes something. Not to be changed."""
-        stamp = (self.inventory.clock, self.ask)
-        if self._all_stamp != stamp:
+    def all(self) -> Mapping[str, Profile]:
+        """Of all nodes, as the inventory has them."""
+        if self._all_stamp != self.inventory.clock:
             self._all = self._fresh()
-            self._all_stamp = stamp
-        touched = touched_by(self.inventory, overlay)
-        if touched is not None and not touched:
-            return self._all
-        changed = dict(self._all)
+            self._all_stamp = self.inventory.clock
+        return self._all
+
+    def changed_by(self, overlay: Overlay) -> Mapping[str, Profile]:
+        """Of the nodes on which an overlay changes something, with it."""
+        if overlay.empty:
+            return {}
+        parts = self._parts.of(overlay)
         nodes = self.inventory.nodes
-        for name in nodes if touched is None else touched & nodes.keys():
-            changed[name] = self.profile_of(shelve(self.inventory, self.ask, nodes[name], overlay))
-        return changed
+        if parts is None:
+            return {
+                name: self.profile_of(shelve(self.inventory, self.ask, node, overlay))
+                for name, node in nodes.items()
+            }
+        found = {}
+        for name, part in parts.items():
+            if name not in nodes:
+                continue
+            key = (self.inventory.stamp(name), self.inventory.rules_stamp, part)
+            known = self._overlaid.get(name)
+            if known is None or known[0] != key:
+                shelf = shelve(self.inventory, self.ask, nodes[name], overlay)
+                known = self._overlaid[name] = (key, self.profile_of(shelf))
+            found[name] = known[1]
+        return found
 
     def _fresh(self) -> dict[str, Profile]:
         inventory, ask = self.inventory, self.ask
@@ -168,38 +184,9 @@ class Profiles:
         self._offers = {stock: held for stock, held in self._offers.items() if stock in live}
         self._interned = {key: held for key, held in self._interned.items() if held.stock in live}
         self._packed.clear()
+        self._overlaid.clear()
 
     def size(self) -> int:
-        """How many different stocks and profiles are kept."""
-        return len(self._offers) + len(self._interned) + len(self._by_base)
-
-
-def touched_by(inventory: Inventory, overlay: Overlay) -> frozenset[str] | None:
-    """The nodes on which an overlay changes something; None: maybe on all."""
-    ids: set[DeviceId] = {*overlay.taken, *overlay.shares}
-    for claim in overlay.without:
-        held = inventory.claims.get(claim)
-        ids.update(use.device for use in held.uses) if held is not None else None
-    nodes = set()
-    for id_ in ids:
-        node = inventory.node_of(id_)
-        found = inventory.pools.get((id_.driver, id_.pool))  # type: ignore[call-overload]
-        if found is None:
-            continue
-        if node is None or found.key in inventory.shared_pools:
-            return None
-        nodes.add(node)
-    return frozenset(nodes)
-
-
-def most_of_all(profiles: Iterable[Profile], roles: int) -> tuple[Vector, int]:
-    """On all of these nodes, for each role the most pods of it alone, and the weight: bounds."""
-    by_id: dict[int, Profile] = {}
-    counts: Counter[int] = Counter()
-    for one in profiles:  # equal profiles are one object
-        by_id[id(one)] = one
-        counts[id(one)] += 1
-    most = tuple(
-        sum(by_id[key].most[role] * count for key, count in counts.items()) for role in range(roles)
-    )
-    return most, sum(by_id[key].weight * count for key, count in counts.items())
+        """How much is kept, of nodes and of stocks."""
+        of_nodes = len(self._by_node) + len(self._roles) + len(self._overlaid)
+        return of_nodes + len(self._offers) + len(self._interned) + len(self._by_base)

@@ -5,7 +5,7 @@ integer of billionths holds every one exactly, compares fast, and sums without e
 """
 
 import re
-from decimal import ROUND_UP, Decimal
+from decimal import ROUND_UP, Context, Decimal
 
 NANO = 1_000_000_000
 _FORM = re.compile(
@@ -16,6 +16,7 @@ _DECIMAL = {
     letter: Decimal(10) ** power
     for letter, power in zip("numkMGTPE", (-9, -6, -3, 3, 6, 9, 12, 15, 18), strict=True)
 }
+_EXACT = Context(prec=1_100, rounding=ROUND_UP)
 _SMALL = ((NANO, ""), (1_000_000, "m"), (1_000, "u"), (1, "n"))
 
 
@@ -29,10 +30,10 @@ def parse_quantity(text: str | int | float) -> int:
     value = Decimal(found["number"])
     suffix, power = found["suffix"], found["power"]
     if suffix:
-        value *= _BINARY.get(suffix) or _DECIMAL[suffix]
+        value = _EXACT.multiply(value, Decimal(_BINARY.get(suffix) or _DECIMAL[suffix]))
     elif power:
-        value = value.scaleb(int(power))
-    return int((value * NANO).to_integral_value(ROUND_UP))
+        value = _EXACT.scaleb(value, int(power))
+    return int(_EXACT.to_integral_value(_EXACT.multiply(value, NANO)))
 
 
 def written_quantity(nanos: int) -> str:

@@ -4,28 +4,21 @@ A domain is refused with a reason, or gets a `Placement`: nodes with pods by rol
 its score. Only the most promising domains are looked at closely.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, product
 from typing import NamedTuple
 
-from endpoints.allocation.ask import Ask
 from endpoints.allocation.covering import weigh
-from endpoints.allocation.filling import Seat, Seating, per_node, seat_all, seat_by_group
+from endpoints.allocation.filling import Seat, Seating, per_node, seat_all, seat_by_group, seat_of
+from endpoints.allocation.needs import Gang
 from endpoints.allocation.packing import Vector
 from endpoints.allocation.plan import Domain, Refusal, Term
-from endpoints.allocation.profiles import Profile, most_of_all
-from endpoints.allocation.topology import Topology
+from endpoints.allocation.sites import Site, Sites, homes
+from endpoints.allocation.stock import Overlay
 
 CLOSELY = 8
 """How many domains that can hold the gang are compared."""
 _MOST_CORNERS = 64
-
-
-class Site(NamedTuple):
-    """A domain that may be chosen, with the profiles of its nodes. Domain None: all nodes."""
-
-    domain: Domain | None
-    nodes: dict[str, Profile]
 
 
 class Placement(NamedTuple):
@@ -44,56 +37,49 @@ class Placement(NamedTuple):
 
 
 class Search:
-    """Looks for placements of one ask over given profiles."""
+    """Looks for placements of one gang, as one ask of it sees the nodes."""
 
     def __init__(
-        self,
-        ask: Ask,
-        topology: Topology,
-        profiles: dict[str, Profile],
-        neighbours: dict[str, int],
+        self, sites: Sites, gang: Gang, overlay: Overlay, neighbours: Mapping[str, int]
     ) -> None:
         """``neighbours``: for each domain of the spread level, how many replicas are there."""
-        self.ask = ask
-        self.gang = ask.gang
-        self.topology = topology
-        self.profiles = profiles
+        self.ask = sites.profiles.ask
+        self.gang = gang
+        self.topology = sites.topology
         self.neighbours = neighbours
         self.refusals: list[Refusal] = []
         self.possible = 0
+        self.sites = sites.at(gang.reach.required, overlay)
+        self._weight = weigh(self.ask.need, self.ask.sizes)
+        wanted = gang.reach.preferred or gang.near
+        self._homes: frozenset[str] | None = None
+        if wanted is not None:
+            self._homes = homes(sites.at(wanted, overlay), self.ask.need, self._weight)
 
-    def sites(self) -> list[Site]:
-        """The domains of the required level, or one of all nodes."""
-        level = self.gang.reach.required
-        if level is None:
-            return [Site(None, self.profiles)]
-        place = self.topology.place(level)
-        found: list[Site] = [Site(group.domain, {}) for group in self.topology.groups(level)]
-        for node, profile in self.profiles.items():
-            at = place.get(node)
-            if at is not None:
-                found[at].nodes[node] = profile
-        return found
+    def ranked(self) -> list[Site]:
+        """The sites that could hold the gang as far as bounds go, most promising first.
+
+        The others are refused.
+        """
+        ranked: list[tuple[tuple[object, ...], Site]] = []
+        for site in self.sites:
+            if site.has_room(self.ask.need, self._weight):
+                ranked.append((self._promise(site), site))
+            else:
+                self.refusals.append(self._refusal(site))
+        ranked.sort(key=lambda one: one[0])
+        return [site for _, site in ranked]
 
     def placements(self, closely: int = CLOSELY) -> list[Placement]:
         """The best placements, best first; `refusals` say which sites can't hold the gang."""
-        ranked: list[tuple[tuple[object, ...], Site]] = []
-        near = self._with_room_at(self.gang.reach.preferred or self.gang.near)
-        for site in self.sites():
-            refusal = self._quick_refusal(site)
-            if refusal is not None:
-                self.refusals.append(refusal)
-                continue
-            ranked.append((self._promise(site, near), site))
-        ranked.sort(key=lambda one: one[0])
         found: list[Placement] = []
-        for _, site in ranked:
+        for site in self.ranked():
             if len(found) >= closely:
                 self.possible += 1
                 continue
             made = self.place_in(site)
             if made is None:
-                self.refusals.append(self._late_refusal(site))
+                self.refusals.append(self._refusal(site))
             else:
                 self.possible += 1
                 found.append(made)
@@ -109,25 +95,12 @@ class Search:
                 return Placement(site, seating, named, self.score(site, seating))
         return None
 
-    def _quick_refusal(self, site: Site) -> Refusal | None:
-        """From upper bounds alone."""
-        bounds, weight = most_of_all(site.nodes.values(), len(self.ask.need))
-        for role, (bound, wanted) in enumerate(zip(bounds, self.ask.need, strict=True)):
+    def _refusal(self, site: Site) -> Refusal:
+        for role, (bound, wanted) in enumerate(zip(site.most, self.ask.need, strict=True)):
             if bound < wanted:
                 name = self.gang.roles[role].name
-                return Refusal(
-                    site.domain,
-                    "too-few",
-                    f"role {name}: {bound} of {wanted} pods fit",
-                    role=name,
-                    possible=bound,
-                    wanted=wanted,
-                )
-        if weight < weigh(self.ask.need, self.ask.sizes):
-            return self._late_refusal(site)
-        return None
-
-    def _late_refusal(self, site: Site) -> Refusal:
+                reason = f"role {name}: {bound} of {wanted} pods fit"
+                return Refusal(site.domain, "too-few", reason, name, bound, wanted)
         apart = [role.name for role in self.gang.roles if role.reach.required is not None]
         if apart:
             return Refusal(
@@ -139,11 +112,11 @@ class Search:
         names = " and ".join(role.name for role in self.gang.roles)
         return Refusal(site.domain, "not-together", f"{names} fit there alone, but not together")
 
-    def _promise(self, site: Site, near: frozenset[str]) -> tuple[object, ...]:
+    def _promise(self, site: Site) -> tuple[object, ...]:
         """What sites are looked at first: least crowded, with one near place, fullest."""
-        free = sum(one.free for one in site.nodes.values())
-        roomy = not near or any(node in near for node in site.nodes)
-        return (self._crowd(site.nodes), not roomy, free, site.domain.value if site.domain else "")
+        far = self._homes is not None and self._homes.isdisjoint(site.nodes)
+        name = site.domain.value if site.domain else ""
+        return (self._crowd(site.nodes), far, site.free, name)
 
     def _crowd(self, nodes: Iterable[str]) -> int:
         """Replicas of the pool in the least crowded domain of the spread level among the nodes."""
@@ -151,25 +124,6 @@ class Search:
             return 0
         found = {self.topology.domain_of(node, self.gang.spread) for node in nodes}
         return min((self.neighbours.get(str(one), 0) for one in found if one), default=0)
-
-    def _with_room_at(self, level: str | None) -> frozenset[str]:
-        """The nodes of the domains of a level that could hold all pods, by upper bounds."""
-        if level is None:
-            return frozenset()
-        place = self.topology.place(level)
-        groups: dict[int, list[str]] = {}
-        for node, profile in self.profiles.items():
-            if profile.offers and node in place:
-                groups.setdefault(place[node], []).append(node)
-        need = self.ask.need
-        found: set[str] = set()
-        for nodes in groups.values():
-            bounds, weight = most_of_all((self.profiles[node] for node in nodes), len(need))
-            if weight >= weigh(need, self.ask.sizes) and all(
-                bound >= wanted for bound, wanted in zip(bounds, need, strict=True)
-            ):
-                found.update(nodes)
-        return frozenset(found)
 
     # Roles with a level of their own
 
@@ -213,7 +167,9 @@ class Search:
     ) -> list[Seat]:
         every = (1 << len(self.gang.roles)) - 1
         if not corners:
-            return [Seat(node, one, every) for node, one in site.nodes.items() if one.offers]
+            return [
+                Seat(node, one, every, one.offers) for node, one in site.nodes.items() if one.offers
+            ]
         seats = []
         for node, one in site.nodes.items():
             roles = every
@@ -221,7 +177,7 @@ class Search:
                 if node not in nodes:
                     roles &= ~(1 << role)
             if roles and one.offers:
-                seats.append(Seat(node, one, roles))
+                seats.append(seat_of(node, one, roles))
         return seats
 
     # Near each other where it goes
@@ -259,29 +215,32 @@ class Search:
         terms = []
         if self.gang.spread is not None:
             crowd = self._spread_of(taken)
-            terms.append(Term("spread", crowd, f"{crowd} replicas of the pool are there already"))
+            terms.append(
+                Term("spread", crowd, f"{_many(crowd, 'replica')} of the pool there already")
+            )
         preferred = self.gang.reach.preferred
         if preferred is not None:
             count = self._domains(taken, preferred)
-            terms.append(Term("preferred", count - 1, f"pods in {count} domains of {preferred}"))
+            terms.append(Term("preferred", count - 1, f"pods in {_many(count, preferred)}"))
         if self.gang.near is not None and len(self.gang.roles) > 1:
             count = self._domains(taken, self.gang.near)
-            terms.append(Term("near", count - 1, f"roles in {count} domains of {self.gang.near}"))
+            terms.append(Term("near", count - 1, f"roles in {_many(count, self.gang.near)}"))
         broken = sum(
             1
             for node, vector in taken.items()
             if site.nodes[node].whole and self._used(vector) < site.nodes[node].free
         )
-        terms.append(Term("broken nodes", broken, f"{broken} unused nodes become partly used"))
+        terms.append(Term("broken nodes", broken, f"{_many(broken, 'unused node')} broken into"))
         used = sum(map(self._used, taken.values()))
-        free = sum(one.free for one in site.nodes.values())
+        free = site.free
         if site.domain is not None:
-            whole = all(one.whole for one in site.nodes.values() if one.total)
-            breaks = int(whole and used < free)
-            terms.append(Term("broken domain", breaks, "it was unused" if breaks else ""))
+            breaks = int(site.whole and used < free)
+            terms.append(Term("broken domain", breaks, "the domain was unused" * breaks))
         waits = sum(site.nodes[node].waits for node in taken)
-        terms.append(Term("waits", waits, f"{waits} devices there have binding conditions"))
-        terms.append(Term("leftover", free - used, f"{free - used} free devices are left there"))
+        terms.append(Term("waits", waits, f"{waits} devices to be bound first" * bool(waits)))
+        terms.append(
+            Term("leftover", free - used, f"{_many(free - used, 'free device')} left there")
+        )
         return tuple(terms)
 
     def _used(self, vector: Vector) -> int:
@@ -295,3 +254,7 @@ class Search:
         level = str(self.gang.spread)
         found = {str(self.topology.domain_of(node, level)) for node in nodes}
         return sum(self.neighbours.get(one, 0) for one in found)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

@@ -12,27 +12,32 @@ from endpoints.allocation.nodes import Node
 from endpoints.allocation.overlays import overlay_of
 from endpoints.allocation.packing import Packer, Vector
 from endpoints.allocation.plan import PodPlan, Refusal
-from endpoints.allocation.search import Placement, Search, Site
+from endpoints.allocation.search import Placement, Search
+from endpoints.allocation.sites import Site
 from endpoints.allocation.stock import Overlay, shelve
 
-MOST_TRIES = 2_000
+MOST_TRIES = 4_000
+"""Pods that are tried on nodes, over all sites of one plan."""
+_COMPARED = 4
 
 
 def place(
     search: Search, inventory: Inventory, overlay: Overlay
 ) -> tuple[Placement | None, tuple[PodPlan, ...] | None]:
-    """The first site, fullest first, that holds the gang; refusals are added to the search's."""
-    sites = search.sites()
-    sites.sort(key=lambda site: (sum(one.free for one in site.nodes.values()), str(site.domain)))
+    """The best of the first sites that hold the gang; refusals are added to the search's."""
     best: tuple[Placement, tuple[PodPlan, ...]] | None = None
-    for site in sites:
-        made = _Sequence(search, inventory, overlay, site).run()
+    tries = MOST_TRIES
+    for site in search.ranked():
+        if search.possible >= _COMPARED:
+            break
+        sequence = _Sequence(search, inventory, overlay, site, tries)
+        made = sequence.run()
+        tries = sequence.tries
         if made is None:
-            search.refusals.append(
-                Refusal(
-                    site.domain, "too-few", "the pods do not fit, with devices that nodes share"
-                )
-            )
+            reason = "the pods do not fit, with devices that nodes share"
+            if tries <= 0:
+                reason = f"nothing was found in {MOST_TRIES} tries, with devices that nodes share"
+            search.refusals.append(Refusal(site.domain, "not-together", reason))
             continue
         search.possible += 1
         if best is None or made[0].rank < best[0].rank:
@@ -43,14 +48,15 @@ def place(
 class _Sequence:
     """One site's search."""
 
-    def __init__(self, search: Search, inventory: Inventory, overlay: Overlay, site: Site) -> None:
+    def __init__(
+        self, search: Search, inventory: Inventory, overlay: Overlay, site: Site, tries: int
+    ) -> None:
         self.search = search
         self.ask = search.ask
         self.inventory = inventory
         self.overlay = overlay
         self.site = site
-        self.tries = MOST_TRIES
-        self.gave_up = False
+        self.tries = tries
 
     def run(self) -> tuple[Placement, tuple[PodPlan, ...]] | None:
         """A placement with its pods, or None."""

@@ -75,12 +75,19 @@ class Shelf(NamedTuple):
 class Overlay(NamedTuple):
     """What differs from the inventory: devices taken by plans, and claims that are thought away.
 
-    ``shares`` is what plans consume of devices that are shared.
+    ``shares`` is what plans consume of devices that are shared. ``parent`` is an overlay that this
+    one only adds to, so that what is known of it need not be found again.
     """
 
     taken: frozenset[DeviceId] = frozenset()
     shares: Mapping[DeviceId, tuple[tuple[str, int], ...]] = {}
     without: frozenset[str] = frozenset()
+    parent: "Overlay | None" = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.taken or self.shares or self.without)
 
 
 NOTHING = Overlay()

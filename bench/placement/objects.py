@@ -1,4 +1,4 @@
-"""Clusters as the API server would show them: nodes, slices, classes and claims, written briefly."""
+"""Clusters as the API server would show them: nodes, slices, classes, claims, written briefly."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,9 +8,11 @@ from endpoints.allocation.inventory import Inventory
 GPU = "gpu.example.com"
 NIC = "nic.example.com"
 Item = dict[str, Any]
+Extra = Any
 
 
-def node(name: str, labels: Mapping[str, str] | None = None, **spec: Any) -> Item:
+def node(name: str, labels: Mapping[str, str] | None = None, **spec: Extra) -> Item:
+    """A node with its host name as label; ``spec`` as a Node has it."""
     ready = spec.pop("ready", True)
     return {
         "apiVersion": "v1",
@@ -21,7 +23,7 @@ def node(name: str, labels: Mapping[str, str] | None = None, **spec: Any) -> Ite
     }
 
 
-def attributes(**values: Any) -> Item:
+def attributes(**values: Extra) -> Item:
     """Names with two underscores are qualified: ``resource_kubernetes_io__pcieRoot``."""
     made = {}
     for name, value in values.items():
@@ -32,7 +34,8 @@ def attributes(**values: Any) -> Item:
     return made
 
 
-def gpu(name: str, memory: str = "80Gi", **extra: Any) -> Item:
+def gpu(name: str, memory: str = "80Gi", **extra: Extra) -> Item:
+    """A GPU of a slice; ``attributes`` join or replace the usual ones."""
     given = extra.pop("attributes", {})
     return {
         "name": name,
@@ -52,8 +55,9 @@ def slice_(
     generation: int = 1,
     count: int = 1,
     version: str = "v1",
-    **spec: Any,
+    **spec: Extra,
 ) -> Item:
+    """A ResourceSlice, of one node unless that is None; ``spec`` as a ResourceSlice has it."""
     pool = pool if pool is not None else str(node_name)
     shown = list(devices)
     if version == "v1beta1":
@@ -79,6 +83,7 @@ def slice_(
 
 
 def device_class(name: str = GPU, *selectors: str) -> Item:
+    """A DeviceClass; without selectors, of the driver of that name."""
     expressions = selectors or (f'device.driver == "{name}"',)
     return {
         "apiVersion": "resource.k8s.io/v1",
@@ -88,7 +93,9 @@ def device_class(name: str = GPU, *selectors: str) -> Item:
     }
 
 
-def used(device: str, pool: str, *, driver: str = GPU, request: str = "gpu", **extra: Any) -> Item:
+def used(
+    device: str, pool: str, *, driver: str = GPU, request: str = "gpu", **extra: Extra
+) -> Item:
     """One result of an allocated claim."""
     return {"request": request, "driver": driver, "pool": pool, "device": device, **extra}
 
@@ -96,6 +103,7 @@ def used(device: str, pool: str, *, driver: str = GPU, request: str = "gpu", **e
 def claim(
     name: str, *results: Item, namespace: str = "default", labels: Mapping[str, str] | None = None
 ) -> Item:
+    """A ResourceClaim; allocated when it has results."""
     made: Item = {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaim",
@@ -116,6 +124,7 @@ def inventory(*items: Item) -> Inventory:
 
 
 def add(to: Inventory, item: Item) -> None:
+    """Upsert an object of any kind."""
     {
         "Node": to.upsert_node,
         "ResourceSlice": to.upsert_slice,
