@@ -1,7 +1,7 @@
 """Two pools on a fragmented cluster, scaled with and without an eye on devices.
 
 The cluster: nodes of eight GPUs under leaf switches, of which others hold some here and there. A
-big model's replica is two pods of four GPUs each under one switch; a smaller one's is one pod of
+big model's replica is four pods of two GPUs each under one switch; a smaller one's is one pod of
 two GPUs. Both have their peaks at about the same time, and together they want more than there is.
 
 - *closed loop*: the scaler is bounded by what the allocator says can exist, whole replicas are
@@ -11,7 +11,7 @@ two GPUs. Both have their peaks at about the same time, and together they want m
 """
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from time import perf_counter
@@ -97,7 +97,7 @@ POOLS: Final = (
         most=12,
         initial=3,
         topology=MappingProxyType({"required": LEAF_LABEL}),
-        rate=lambda hours, seed: diurnal(hours, 1.3, seed),
+        rate=lambda hours, seed: diurnal(hours, 2.4, seed),
     ),
     Contestant(
         name="small",
@@ -107,7 +107,7 @@ POOLS: Final = (
         most=40,
         initial=6,
         topology=MappingProxyType({}),
-        rate=lambda hours, seed: spikes(hours, 1.0, seed),
+        rate=lambda hours, seed: spikes(hours, 1.2, seed),
     ),
 )
 
@@ -276,6 +276,31 @@ def _figures(
         longest_pending=max(waits, default=0.0),
         most_wanted=max(moment.wanted for play in played.values() for moment in play.moments),
         wall_seconds=wall,
+    )
+
+
+def together(found: Sequence[Figures]) -> Figures:
+    """One way's plays as one: sums, and attainment over all requests."""
+    requests = sum(one.requests for one in found)
+
+    def mean(name: str) -> float:
+        total: float = sum(getattr(one, name) * one.requests for one in found)
+        return total / requests
+
+    return Figures(
+        way=found[0].way,
+        requests=requests,
+        attainment=mean("attainment"),
+        attainment_big=mean("attainment_big"),
+        attainment_small=mean("attainment_small"),
+        failed=sum(one.failed for one in found),
+        device_hours=sum(one.device_hours for one in found),
+        partial_hours=sum(one.partial_hours for one in found),
+        pods=sum(one.pods for one in found),
+        long_pending=sum(one.long_pending for one in found),
+        longest_pending=max(one.longest_pending for one in found),
+        most_wanted=max(one.most_wanted for one in found),
+        wall_seconds=sum(one.wall_seconds for one in found),
     )
 
 

@@ -120,7 +120,7 @@ class ContestPool(Simulation):
         ceiling = None if bound is None else {Role.BOTH: bound}
         wanted, self._memory = self._policy.decide(observed, settings, self._memory, ceiling, now)
         count = wanted.replicas[Role.BOTH]
-        self._bounded = bound is not None and count >= bound.now
+        self._bounded = any(one.name == "ceiling" for one in wanted.receipt.bounds)
         if count != self._fleet.target:
             self._targets.append((now, count))
         self._fleet.scale(count)

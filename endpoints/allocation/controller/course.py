@@ -17,40 +17,24 @@ A new revision is rolled out replica by replica: a new one first where there is 
 one makes room.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from endpoints.allocation.controller.members import Member, Standing, standing_of
+from endpoints.allocation.controller.planning import Planning
 from endpoints.allocation.controller.record import Phase, Record
 from endpoints.allocation.controller.watchdog import Remedy, Verdict
 from endpoints.allocation.emission.narrowing import Narrowing
 from endpoints.allocation.holdings import Holding
-from endpoints.allocation.ledger import Ledger
 from endpoints.allocation.manifest import Capacity
-from endpoints.allocation.needs import Gang
 from endpoints.allocation.plan import Eviction, Feasible, NoPlan, Plan
 
 DRAIN_SECONDS = 600.0
 SETTLE_SECONDS = 2.0
 _MOST_COUNTED = 64
-
-
-class Planning(Protocol):
-    """What a course asks of the planner."""
-
-    ledger: Ledger
-
-    def plan(self, gang: Gang, now: float, holdings: Iterable[Holding] = ()) -> Plan | NoPlan:
-        """Where one replica goes, or why nowhere."""
-
-    def feasible(
-        self, gang: Gang, now: float, holdings: Iterable[Holding] = (), most: int = 64
-    ) -> Feasible:
-        """How many more replicas there can be."""
 
 
 class Situation(Struct, frozen=True):

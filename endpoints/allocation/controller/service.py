@@ -18,7 +18,6 @@ from endpoints.allocation.controller.course import (
     SETTLE_SECONDS,
     Happening,
     Outcome,
-    Planning,
     Situation,
     course,
     reservation_key,
@@ -27,6 +26,7 @@ from endpoints.allocation.controller.feed import DriverPods, Feed
 from endpoints.allocation.controller.findings import Cluster, Held, findings, planned
 from endpoints.allocation.controller.hands import Hands
 from endpoints.allocation.controller.members import Member, standing_of
+from endpoints.allocation.controller.planning import Planning
 from endpoints.allocation.controller.pool import ManagedPool
 from endpoints.allocation.controller.record import Record
 from endpoints.allocation.controller.resources import CAPACITIES, discover, kinds_of

@@ -58,7 +58,7 @@ def narrowing(plan: Plan, inventory: Inventory, in_play: Sequence[str]) -> Narro
             key = (pod.node, driver)
             if key not in uniform:
                 uniform[key] = _uniform(_devices(inventory, pod.node, driver), in_play)
-            if not uniform[key]:
+            if not uniform[key] or pod.node in plan.fragile:
                 expression = _expression(inventory, pod, grant)
                 if expression:
                     narrowed[grant.request] = expression
