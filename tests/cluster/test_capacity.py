@@ -1,5 +1,6 @@
 """InferenceCapacity from its wish to running pods, and to nothing left."""
 
+from endpoints.allocation.controller.feed import DriverPods
 from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.allocation.controller.watchdog import Patience
 from endpoints.kubernetes.resources import NODES, PODS
@@ -194,6 +195,50 @@ async def test_a_lost_node_is_left_at_once(cluster: Cluster) -> None:
             return [pod["spec"].get("nodeName") for pod in pods] == [stage.node("b")]
 
         await eventually(moved)
+
+
+async def test_idle_replicas_of_lower_priority_make_room(cluster: Cluster) -> None:
+    async with capacity_stage(cluster, without=_NO_GANGS) as stage:
+        await stage.add_node("a", gpus=2)
+        await stage.apply("batch", 2)
+        await stage.ready("batch", 2)
+        stage.work.requests = {"batch-0": 1.0}
+        await stage.apply("chat", 1, priority=10, preemption="LowerPriority")
+        await stage.ready("chat", 1)
+        assert [one["name"] for one in (await stage.status("batch"))["replicas"]] == ["batch-0"]
+        await stage.ready("batch", 1)
+        assert any(event["reason"] == "Preempted" for event in await stage.events())
+
+
+async def test_where_a_driver_died_nothing_starts(cluster: Cluster) -> None:
+    cluster.stand_in_only("a real scheduler would have bound the pod by then")
+    namespace = cluster.namespace
+    driver = f"{namespace.rpartition('-')[2]}.example.com"
+    async with capacity_stage(
+        cluster,
+        without=_NO_GANGS,
+        patience=Patience(pending=60.0, driver=0.2),
+        drivers={driver: DriverPods(namespace, "app=driver")},
+    ) as stage:
+        for name in ("a", "b"):
+            await stage.add_node(name)
+            await cluster.pod(
+                f"driver-{name}", "127.0.0.9", labels={"app": "driver"}, nodeName=stage.node(name)
+            )
+        await eventually(lambda: len(stage.controller.inventory.nodes) == 2)
+        await eventually(lambda: not stage.controller.dead_drivers)
+        stage.held_back = {"llama-0-server-0"}
+        await stage.apply("llama", 1)
+        await eventually(lambda: _length(lambda: stage.pods("llama"), 1))
+        (record,) = (await stage.status("llama"))["replicas"]
+        node = record["plan"]["pods"][0][2]
+        name = f"driver-{node.removeprefix(stage.node(''))}"
+        stage.broken = {name}
+        await cluster.pod_status(name, ip="127.0.0.9", ready=False)
+        await stage.ready("llama", 1)
+        (pod,) = await stage.pods("llama")
+        assert pod["spec"]["nodeName"] != node
+        assert any(event["reason"] == "DriverDead" for event in await stage.events())
 
 
 async def test_a_deleted_pod_comes_back_where_it_was(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 Four against the stand-in, whose scheduler is simulated; 200 against a real control plane.
 """
 
+from functools import partial
 from typing import Any
 
 from bench.cluster.agreement import capacity_item
@@ -56,12 +57,12 @@ async def _play(stage: Stage, case: Scenario) -> tuple[int, int]:
         )
         await stage.cluster.objects.create(CAPACITIES, item, stage.cluster.namespace)
     for name in case.pools:
-        await eventually(lambda name=name: _settled(stage, name), 60.0)
+        await eventually(partial(_settled, stage, name), 60.0)
     counts = [await _compare(stage, name) for name in case.pools]
     for name in case.pools:
         await stage.cluster.objects.delete(CAPACITIES, name, stage.cluster.namespace)
     for name in case.pools:
-        await eventually(lambda name=name: _gone(stage, name), 60.0)
+        await eventually(partial(_gone, stage, name), 60.0)
     for resource, name in stage.undo[1:][::-1]:
         await stage.cluster.objects.delete(resource, name, grace_seconds=0)
     del stage.undo[1:]

@@ -71,8 +71,8 @@ def findings(members: Sequence[Member], held: Iterable[Held], cluster: Cluster) 
     if waiting:
         said = next((one.said for one in waiting if one.said), "the scheduler says nothing")
         detail = f"{_some([one.name for one in waiting])} Pending ({said})"
-        where = dict.fromkeys(one.node for one in held if one.waiting)
-        found.append(Finding(Cause.PENDING, tuple(where), detail))
+        there = tuple(dict.fromkeys(one.node for one in held if one.waiting))
+        found.append(Finding(Cause.PENDING, there, detail))
     return found
 
 

@@ -40,7 +40,7 @@ class Hands:
             except ApiError as error:
                 refused.append(f"{resource.kind} {item['metadata']['name']}: {error.message}")
                 continue
-            refused += _dropped(item, applied)
+            refused += dropped(item, applied)
         for item in changes.deleted:
             await self.delete(self._resource(item), item)
         return refused
@@ -99,7 +99,7 @@ class Hands:
         return self._kinds.owned[group, item["kind"]]
 
 
-def _dropped(asked: Object, got: Object) -> list[str]:
+def dropped(asked: Object, got: Object) -> list[str]:
     """Fields of ours that the API server dropped without a word, being behind a gate there."""
     lost = list(_missing(asked.get("spec", {}), got.get("spec", {}), "spec"))
     if not lost:

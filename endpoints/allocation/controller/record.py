@@ -115,7 +115,7 @@ def _written_grant(grant: Grant) -> list[object]:
         grant.option,
         grant.device_class,
         pools,
-        [[list(one) for one in taken] for taken in grant.consumed],
+        [None if taken is None else [list(one) for one in taken] for taken in grant.consumed],
         grant.admin_access,
     ]
 
@@ -167,7 +167,10 @@ def _read_grant(request: str, written: Sequence[Any]) -> Grant:
             for driver, _, pool in [key.partition("|")]
             for device in devices
         ),
-        consumed=tuple(tuple((name, amount) for name, amount in one) for one in consumed),
+        consumed=tuple(
+            None if one is None else tuple((name, amount) for name, amount in one)
+            for one in consumed
+        ),
         admin_access=admin_access,
     )
 

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from endpoints.allocation.controller.conditions import status_of
 from endpoints.allocation.controller.course import (
@@ -22,22 +21,18 @@ from endpoints.allocation.controller.course import (
     course,
     reservation_key,
 )
-from endpoints.allocation.controller.feed import DriverPods, Feed
-from endpoints.allocation.controller.findings import Cluster, Held, findings, planned
+from endpoints.allocation.controller.feed import DriverPods
 from endpoints.allocation.controller.hands import Hands
-from endpoints.allocation.controller.members import Member, standing_of
+from endpoints.allocation.controller.lookout import Lookout
 from endpoints.allocation.controller.planning import Planning
 from endpoints.allocation.controller.pool import ManagedPool
-from endpoints.allocation.controller.record import Record
-from endpoints.allocation.controller.resources import CAPACITIES, discover, kinds_of
+from endpoints.allocation.controller.resources import discover, kinds_of
 from endpoints.allocation.controller.traffic import Traffic, UnknownTraffic
-from endpoints.allocation.controller.watchdog import Patience, Verdict, Watchdog
+from endpoints.allocation.controller.view import View
+from endpoints.allocation.controller.watchdog import Patience, Watchdog
 from endpoints.allocation.emission.changes import Changes, changes, written
 from endpoints.allocation.emission.gangs.setting import Setting
 from endpoints.allocation.emission.identity import (
-    CAPACITY_LABEL,
-    MANAGED_BY_LABEL,
-    MANAGER,
     NOT_SERVING,
     SERVING,
     EmissionError,
@@ -48,13 +43,9 @@ from endpoints.allocation.emission.served import Gangs, NotServedError, Served, 
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.ledger import Ledger
-from endpoints.allocation.plan import DeviceId
-from endpoints.allocation.pools import PoolKey
-from endpoints.allocation.taints import Taint
-from endpoints.kubernetes.cache import Cache, CacheSettings
+from endpoints.kubernetes.cache import CacheSettings
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import KubernetesError
-from endpoints.kubernetes.resources import Resource
 
 _log = logging.getLogger(__name__)
 
@@ -111,49 +102,36 @@ class CapacityController:
         kinds = kinds_of(self._served)
         self._kinds = kinds
         self._hands = Hands(self._connection, kinds, dry_run=self.settings.dry_run)
-        self._feed = Feed(
+        self._view = View(
             self._connection,
             kinds,
             self.inventory,
-            self.settings.drivers,
             self._wake.set,
-            self._make_cache,
+            drivers=self.settings.drivers,
+            namespace=self.settings.namespace,
+            caches=self.settings.caches,
         )
-        namespace = self.settings.namespace
-        self._capacities = self._make_cache(self._connection, CAPACITIES, namespace=namespace)
-        self._owned = {
-            key: self._make_cache(
-                self._connection,
-                resource,
-                namespace=namespace,
-                label_selector=f"{MANAGED_BY_LABEL}={MANAGER}",
-            )
-            for key, resource in kinds.owned.items()
-        }
-        await self._feed.start()
-        for cache in (self._capacities, *self._owned.values()):
-            cache.subscribe(lambda _: self._wake.set())
-            await cache.start()
+        self._lookout = Lookout(self.inventory, self._view.feed)
+        await self._view.start()
         self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def dead_drivers(self) -> frozenset[tuple[str, str]]:
+        """(driver, node) where a driver that is watched does not run."""
+        return self._view.feed.dead
 
     async def stop(self) -> None:
         """Follow no more; whatever runs in the cluster goes on."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-            await self._feed.stop()
-            for cache in (self._capacities, *self._owned.values()):
-                await cache.stop()
+            await self._view.stop()
             self._task = None
-
-    def _make_cache(self, connection: Connection, resource: Resource, **options: Any) -> Cache:  # noqa: ANN401
-        return Cache(connection, resource, settings=self.settings.caches, **options)
 
     # --- when ------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        for cache in (*self._feed.caches, self._capacities, *self._owned.values()):
-            await cache.wait_answered(60.0)
+        await self._view.wait_answered(60.0)
         while True:
             self._wake.clear()
             try:
@@ -173,7 +151,7 @@ class CapacityController:
 
     async def _pass(self) -> float:
         """One look at everything; how long nothing needs to be looked at again, in seconds."""
-        if not self._all_known():
+        if not self._view.complete:
             return 1.0
         now = self._clock()
         self._meet_pools()
@@ -189,15 +167,10 @@ class CapacityController:
         self.passes += 1
         return pause
 
-    def _all_known(self) -> bool:
-        """Whether what may be planned on, and what is ours, was listed: else devices look free."""
-        caches = (*self._feed.caches, self._capacities, *self._owned.values())
-        return all(cache.listed for cache in caches)
-
     # --- what is there ---------------------------------------------------------------------------
 
     def _meet_pools(self) -> None:
-        items = {item["metadata"]["uid"]: item for item in self._capacities.objects.values()}
+        items = {item["metadata"]["uid"]: item for item in self._view.capacities.objects.values()}
         for uid in self.pools.keys() - items.keys():
             self._part_from(self.pools.pop(uid))
         for uid, item in items.items():
@@ -209,32 +182,12 @@ class CapacityController:
                 self.pools[uid] = pool = ManagedPool.first_seen(item, watchdog)
             elif pool.item is not item:
                 pool.take(item)
-            pool.see(self._pods_of(pool))
+            pool.see(self._view.pods_of(pool))
 
     def _part_from(self, pool: ManagedPool) -> None:
         """It was deleted: its objects go with it, by their owner references."""
         for record in pool.records:
             self.ledger.release(f"{pool.namespace}/{record.name}")
-
-    def _pods_of(self, pool: ManagedPool) -> list[Object]:
-        return [
-            pod
-            for (namespace, _), pod in self._owned["", "Pod"].objects.items()
-            if namespace == pool.namespace
-            and pod["metadata"]["labels"].get(CAPACITY_LABEL) == pool.name
-        ]
-
-    def _existing(self, pool: ManagedPool) -> list[Object]:
-        """Its own objects; pods that another controller made from one of them are not."""
-        return [
-            {"apiVersion": cache.resource.api_version, "kind": cache.resource.kind, **item}
-            for cache in self._owned.values()
-            for (namespace, _), item in cache.objects.items()
-            if namespace == pool.namespace
-            and any(
-                one.get("uid") == pool.uid for one in item["metadata"].get("ownerReferences") or ()
-            )
-        ]
 
     async def _holdings(self) -> list[Holding]:
         """All replicas, as preemption sees them; who is idle is asked only if anybody preempts."""
@@ -279,7 +232,7 @@ class CapacityController:
             await self._refuse(pool, "SchedulerNotServed", str(error), now)
             return None
         self._keep_reserved(pool, now)
-        suspicions, verdicts = self._watch(pool, now)
+        suspicions, verdicts = self._lookout.look(pool, now)
         self._avoid(now)
         known = [one.capacity.gang for one in self.pools.values() if one.capacity is not None]
         in_play = texts_in_play(known, self.inventory)
@@ -326,91 +279,20 @@ class CapacityController:
     def _avoid(self, now: float) -> None:
         """Nothing is planned where pods stayed Pending, whose ever they were."""
         avoided = [pool.watchdog.avoided(now) for pool in self.pools.values()]
-        self._feed.avoid(frozenset().union(*avoided))
-
-    def _watch(self, pool: ManagedPool, now: float) -> tuple[list[str], list[Verdict]]:
-        """What shows of all replicas, in words, and what it condemns."""
-        cluster = Cluster(
-            taints=self._taints,
-            alive=self._feed.alive,
-            driver_dead=lambda driver, node: (driver, node) in self._feed.dead,
-        )
-        words, verdicts = [], []
-        for record in pool.records:
-            members = pool.members.get(record.name, ())
-            standing = standing_of(members, record.plan.gang.pods)
-            found = findings(members, self._held(pool, record, members), cluster)
-            words += [f"{record.name}: {one.detail}" for one in found]
-            verdict = pool.watchdog.look(record.name, standing, found, now)
-            if verdict is not None:
-                verdicts.append(verdict)
-        return words, verdicts
-
-    def _held(
-        self,
-        pool: ManagedPool,
-        record: Record,
-        members: tuple[Member, ...] | Any,  # noqa: ANN401
-    ) -> list[Held]:
-        """By its claims what runs has, by its plan what waits will have."""
-        tolerations = {
-            role.name: tuple(
-                some
-                for request in role.requests
-                for option in request.options
-                for some in option.tolerations
-            )
-            for role in record.plan.gang.roles
-        }
-        found = planned(record.plan, members)
-        for one in members:
-            if not one.counts or one.node is None:
-                continue
-            devices = tuple(
-                use.device
-                for claim in one.claims
-                if (held := self.inventory.claims.get(f"{pool.namespace}/{claim}")) is not None
-                for use in held.uses
-                if not use.admin
-            )
-            found.append(Held(one.node, devices, tolerations.get(one.role, ())))
-        return found
-
-    def _taints(self, device: DeviceId) -> tuple[Taint, ...] | None:
-        pool = self.inventory.pools.get(PoolKey(device.driver, device.pool))
-        found = self.inventory.device(device)
-        if pool is None or pool.problem or found is None:
-            return None
-        return self.inventory.taints_of(found)
+        self._view.feed.avoid(frozenset().union(*avoided))
 
     def _keep_reserved(self, pool: ManagedPool, now: float) -> None:
         """A plan is reserved until claims show all of it; after a restart, too."""
         assert pool.capacity is not None
         for record in pool.records:
             key = reservation_key(pool.capacity, record.name)
-            if self._allocated(pool, record):
+            if self._lookout.allocated(pool, record):
                 self.ledger.release(key)
                 continue
             try:
                 self.ledger.reserve(key, record.plan, now)
             except ValueError as error:
                 _log.warning("%s: %s", key, error)
-
-    def _allocated(self, pool: ManagedPool, record: Record) -> bool:
-        """Whether the claims of all its pods hold devices. A node is known sooner than that."""
-        members = [one for one in pool.members.get(record.name, ()) if one.counts]
-        if len(members) < record.plan.gang.pods:
-            return False
-        claiming = {role.name for role in record.plan.gang.roles if role.requests}
-        return all(
-            (one.claims or one.role not in claiming)
-            and all(
-                (held := self.inventory.claims.get(f"{pool.namespace}/{claim}")) is not None
-                and held.uses
-                for claim in one.claims
-            )
-            for one in members
-        )
 
     async def _in_flight(self, pool: ManagedPool) -> dict[str, float | None]:
         return {
@@ -443,7 +325,7 @@ class CapacityController:
         ]
         wanted = written(current, setting, gangs.api)
         kept = [record.name for record in outcome.records]
-        found = changes(wanted, self._existing(pool), kept)
+        found = changes(wanted, self._view.existing(pool), kept)
         finished = {
             one.name
             for members in pool.members.values()
@@ -452,7 +334,7 @@ class CapacityController:
         }
         ended = tuple(
             item
-            for item in self._existing(pool)
+            for item in self._view.existing(pool)
             if item["kind"] == "Pod"
             and item["metadata"]["name"] in finished
             and item not in found.deleted
