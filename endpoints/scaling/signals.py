@@ -16,7 +16,6 @@ from typing import Final
 
 from endpoints.scaling.role import Role
 
-
 ABSURD: Final = 1e12
 """No signal of ours can be larger: what claims to be is broken, and missing."""
 
@@ -62,7 +61,6 @@ class Signal:
 
 MISSING: Final = Signal(Standing.MISSING, 0.0, 0.0)
 """Nothing is known."""
-
 
 
 def measured(
