@@ -11,6 +11,8 @@ and is fed times, so the same calls give the same observations.
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from math import sqrt
 from typing import Final
 
 from endpoints.scaling.forecast import Forecast, forecast
@@ -33,6 +35,9 @@ from routing.traffic import Traffic
 
 RATE_SECONDS: Final = 60.0
 """The stretch over which the present arrival rate is taken."""
+JUMP_SECONDS: Final = 15.0
+"""The stretch over which a jump of the arrival rate is noticed."""
+JUMP_SIGMAS: Final = 3.0
 SHAPE_SECONDS: Final = 600.0
 """The stretch over which the mean request is taken."""
 GAP_SECONDS: Final = 180.0
@@ -73,7 +78,6 @@ class Collector:
         longest = max(SHAPE_SECONDS, settings.down.window)
         self._sums = {name: Totals(longest) for name in _SUMS}
         self._bins = Bins(BIN_SECONDS, MOST_BINS)
-        self._peak = Peak(max(settings.down.window, RATE_SECONDS))
         self._preempted: dict[Role, Totals] = {role: Totals(RATE_SECONDS) for role in Role}
         self._preemptions: dict[str, float] = {}
         self._preempted_sum: dict[Role, float] = dict.fromkeys(Role, 0.0)
@@ -128,9 +132,7 @@ class Collector:
         for name, totals in self._sums.items():
             totals.add(now, float(getattr(traffic, name)))
         self._bins.add(now, float(traffic.arrivals))
-        rate = self._sums["arrivals"].rate(now, RATE_SECONDS)
-        if rate is not None:
-            self._peak.add(now, rate)
+        rate = self._rate(now)
         self._look_ahead()
         ahead = self._forecast
         own = self._mean("own_tokens", "routed", now)
@@ -143,7 +145,7 @@ class Collector:
             arrival_rate=rate,
             forecast_rate=None if ahead is None else ahead.value,
             forecast_high=None if ahead is None else ahead.high,
-            peak_rate=self._peak.most(now),
+            usual_rate=self._usual(),
             prompt_tokens=self._mean("prompt_tokens", "routed", now),
             output_tokens=self._mean("output_tokens", "completed", now),
             hit_ratio=self._mean("cached_tokens", "reported_prompt_tokens", now),
@@ -155,6 +157,22 @@ class Collector:
             gaps=_Gaps.of(traffic.gaps, percentile, now),
         )
 
+    def _rate(self, now: float) -> float | None:
+        """Arrivals a second over the last minute; over less when that is far above it.
+
+        A Poisson process exceeds its mean by `JUMP_SIGMAS` deviations about once in 500 times.
+        """
+        arrivals = self._sums["arrivals"]
+        rate = arrivals.rate(now, RATE_SECONDS)
+        latest = arrivals.change(now, JUMP_SECONDS)
+        if rate is None or latest is None:
+            return rate
+        came, seconds = latest
+        expected = rate * seconds
+        if came > expected + JUMP_SIGMAS * sqrt(max(expected, 1.0)):
+            return max(came / seconds, rate)
+        return rate
+
     def _mean(self, part: str, whole: str, now: float) -> float | None:
         """One sum over another, over the stretch in which means are taken."""
         parts = self._sums[part].change(now, SHAPE_SECONDS)
@@ -162,6 +180,11 @@ class Collector:
         if parts is None or wholes is None or wholes[0] <= 0.0:
             return None
         return parts[0] / wholes[0]
+
+    def _usual(self) -> float | None:
+        """The median of the steps within the settings' memory."""
+        count = max(round(self._settings.usual_memory / BIN_SECONDS), 1)
+        return quantile(list(islice(reversed(self._bins.rates), count)), 0.5)
 
     def _look_ahead(self) -> None:
         """Forecast anew whenever a step is complete."""
@@ -261,7 +284,7 @@ class Collector:
             arrival_rate=of(shared.arrival_rate),
             forecast_rate=of(shared.forecast_rate),
             forecast_high=of(shared.forecast_high),
-            peak_rate=of(shared.peak_rate),
+            usual_rate=of(shared.usual_rate),
             prompt_tokens=of(shared.prompt_tokens),
             output_tokens=of(shared.output_tokens),
             hit_ratio=of(shared.hit_ratio),
@@ -365,7 +388,7 @@ class _Gaps:
     @classmethod
     def of(cls, times: deque[tuple[float, float]], share: float, now: float) -> "_Gaps | None":
         """From what was observed over `GAP_SECONDS`; None when that is too little."""
-        recent = [seconds for at, seconds in times if at >= now - GAP_SECONDS]
+        recent = _since(times, now - GAP_SECONDS)
         if len(recent) < LEARNED:
             return None
         fastest, median, most = (quantile(recent, one) for one in (0.05, 0.5, share))
@@ -382,7 +405,7 @@ class _Shared:
     arrival_rate: float | None = None
     forecast_rate: float | None = None
     forecast_high: float | None = None
-    peak_rate: float | None = None
+    usual_rate: float | None = None
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     hit_ratio: float | None = None
@@ -460,9 +483,14 @@ def _cache_tokens(ready: Sequence[EndpointState]) -> float | None:
 
 def _recent(times: deque[tuple[float, float]], share: float, now: float) -> float | None:
     """The quantile of what was observed lately; None when that was too little."""
+    return quantile(_since(times, now - RATE_SECONDS), share)
+
+
+def _since(times: deque[tuple[float, float]], begin: float) -> list[float]:
+    """What was observed from then on, latest first."""
     recent = []
     for at, seconds in reversed(times):
-        if at < now - RATE_SECONDS:
+        if at < begin:
             break
         recent.append(seconds)
-    return quantile(recent, share)
+    return recent

@@ -16,6 +16,9 @@ from typing import Final
 
 from endpoints.scaling.role import Role
 
+ABSURD: Final = 1e12
+"""No signal of ours can be larger: what claims to be is broken, and missing."""
+
 
 class Standing(Enum):
     """How far a signal can be believed."""
@@ -29,8 +32,8 @@ class Standing(Enum):
 class Signal:
     """A measured number, when it was measured, and whether that is recent enough.
 
-    Make them with `measured` (or `MISSING`): it sees to it that NaN, infinities, and numbers
-    that can't be, are missing rather than acted upon.
+    Make them with `measured` (or `MISSING`). However it was made, NaN, infinities, negative and
+    absurd numbers are never given out.
     """
 
     standing: Standing
@@ -41,23 +44,23 @@ class Signal:
     @property
     def value(self) -> float | None:
         """The number when it can be acted on; None when it is stale or missing."""
-        return self.number if self.standing is Standing.VALUE else None
+        return self.last if self.standing is Standing.VALUE else None
 
     @property
     def last(self) -> float | None:
         """The number when there ever was one, however old."""
-        return None if self.standing is Standing.MISSING else self.number
+        if self.standing is Standing.MISSING or not 0.0 <= self.number <= ABSURD:
+            return None
+        return self.number
 
     def or_else(self, otherwise: float) -> float:
         """The value, or ``otherwise`` when there is none to act on."""
-        return self.number if self.standing is Standing.VALUE else otherwise
+        value = self.value
+        return otherwise if value is None else value
 
 
 MISSING: Final = Signal(Standing.MISSING, 0.0, 0.0)
 """Nothing is known."""
-
-ABSURD: Final = 1e12
-"""No signal of ours can be larger: what claims to be is broken, and missing."""
 
 
 def measured(
@@ -133,7 +136,7 @@ class RoleObservation:
     - ``arrival_rate``: requests/s that came for this role, refused ones included;
       ``forecast_rate``: the same, as expected when an endpoint started now would be ready, and
       ``forecast_high``: as it may well be by then, after the errors of the past;
-      ``peak_rate``: the highest of the recent past;
+      ``usual_rate``: the median of the past that the settings tell;
     - ``prompt_tokens``, ``output_tokens``: means of a request; ``hit_ratio``: of the prompt
       tokens, the share found in a cache; ``own_tokens``: mean prompt tokens to be computed,
       ``own_spread``: their squared coefficient of variation;
@@ -158,7 +161,7 @@ class RoleObservation:
     arrival_rate: Signal = MISSING
     forecast_rate: Signal = MISSING
     forecast_high: Signal = MISSING
-    peak_rate: Signal = MISSING
+    usual_rate: Signal = MISSING
     prompt_tokens: Signal = MISSING
     output_tokens: Signal = MISSING
     hit_ratio: Signal = MISSING
