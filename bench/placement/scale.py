@@ -5,6 +5,7 @@ Everything that happens to it comes as the API server's objects, one event after
 
 import gc
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
@@ -35,12 +36,17 @@ _H100, _H200 = ("NVIDIA H100 80GB HBM3", "81559Mi"), ("NVIDIA H200", "143771Mi")
 
 
 class Scale(Struct, frozen=True):
-    """What a cluster of this size cost. Times are CPU: ``*_ms`` a plan, ``*_us`` an event."""
+    """What a cluster of this size cost. Times are CPU: ``*_ms`` a plan, ``*_us`` an event.
+
+    ``peak_mb`` is the most memory that the whole process ever had, ``grown_mb`` what the inventory
+    and the planner added to it. ``first_plan_ms`` is the first plan of all, before which nothing
+    is known of any node; it counts among neither ``new_gang`` nor ``plan``.
+    """
 
     nodes: int
     devices: int
     read_s: float
-    memory_mb: float
+    peak_mb: float
     grown_mb: float
     first_plan_ms: float
     new_gang_p50_ms: float
@@ -77,7 +83,6 @@ def measure(
     gangs = _gangs()
     first = _timed(lambda: planner.plan(gangs[0], 0.0))[0]
     new = [_timed(lambda one=one: planner.plan(one, 0.0))[0] for one in gangs[1:]]  # type: ignore[misc]
-    memory = process.memory_info().rss
     times, slices, claims, placed = [], [], [], 0
     for number in range(plans):
         if number % 20 == 0:
@@ -89,13 +94,14 @@ def measure(
         times.append(spent)
         placed += isinstance(found, Plan)
     grown = process.memory_info().rss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on Linux
     progress("counting what is feasible")
     feasible = _timed(lambda: planner.feasible(gangs[0], 0.0, most=16))[0]
     return Scale(
         nodes=nodes,
         devices=nodes * GPUS,
         read_s=read,
-        memory_mb=max(memory, grown) / 2**20,
+        peak_mb=peak / 1024,
         grown_mb=(grown - before) / 2**20,
         first_plan_ms=first * 1e3,
         new_gang_p50_ms=median(new) * 1e3,

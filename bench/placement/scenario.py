@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bench.placement.objects import GPU, NIC, Item, claim, device_class, node, slice_, used
 from endpoints.allocation import needs
+from endpoints.allocation.quantity import parse_quantity
 
 LEVELS = {"leaf": "fabric.topograph.run/tier-0", "spine": "fabric.topograph.run/tier-1"}
 ROOT = "resource.kubernetes.io/pcieRoot"
@@ -18,7 +19,11 @@ TAINT = "broken"
 
 
 class Thing(Struct, frozen=True):
-    """A device. ``memory`` in Gi; ``counter``: (counter set, amount) that it consumes, or None."""
+    """A device. ``memory`` in Gi; ``counter``: (counter set, amount) that it consumes, or None.
+
+    ``shared``: it may be given many times, in steps of 10 Gi, and so much of it is given already;
+    None: it is given once.
+    """
 
     driver: str
     pool: str
@@ -29,6 +34,7 @@ class Thing(Struct, frozen=True):
     used: bool = False
     tainted: bool = False
     counter: tuple[str, int] | None = None
+    shared: int | None = None
 
 
 class Machine(Struct, frozen=True):
@@ -44,13 +50,19 @@ class Machine(Struct, frozen=True):
 
 
 class Wanted(Struct, frozen=True):
-    """A way to meet a request: ``model`` None for any; ``count`` None for all of them."""
+    """A way to meet a request: ``model`` None for any; ``count`` None for all of them.
+
+    ``takes``: Gi that are wanted of each device (at least, where it is not shared), None for no
+    wish. ``admin``: it only looks.
+    """
 
     driver: str
     model: str | None
     memory: int
     count: int | None
     tolerates: bool = False
+    takes: int | None = None
+    admin: bool = False
 
 
 class Part(Struct, frozen=True):
@@ -112,16 +124,7 @@ def _machine(random: Random, name: str, partitions: bool) -> Machine:
         if random.random() < 0.4:
             things[things.index(taken)] = _changed(taken, used=True)
     else:
-        things += [
-            Thing(
-                *(GPU, name, f"gpu-{index}", random.choice("AAB")),
-                random.choice((40, 80)),
-                random.choice(("r0", "r1")),
-                random.random() < 0.2,
-                random.random() < 0.08,
-            )
-            for index in range(random.randint(1, 5))
-        ]
+        things += [_gpu(random, name, index) for index in range(random.randint(1, 5))]
     for index in range(random.choice((0, 1, 1, 2, 3))):
         root = random.choice(("r0", "r1"))
         things.append(Thing(NIC, name, f"nic-{index}", "near", 0, root, random.random() < 0.2))
@@ -133,6 +136,17 @@ def _machine(random: Random, name: str, partitions: bool) -> Machine:
         counters,
         tainted=random.random() < 0.08,
         ready=random.random() > 0.04,
+    )
+
+
+def _gpu(random: Random, machine: str, index: int) -> Thing:
+    memory, root = random.choice((40, 80)), random.choice(("r0", "r1"))
+    model, shared = random.choice("AAB"), random.random() < 0.15
+    return Thing(
+        *(GPU, machine, f"gpu-{index}", model, memory, root),
+        used=not shared and random.random() < 0.2,
+        tainted=random.random() < 0.08,
+        shared=random.choice((0, 0, 10, 30)) if shared else None,
     )
 
 
@@ -152,6 +166,9 @@ def _part(random: Random, name: str) -> Part:
     requests = [tuple(first)]
     if random.random() < 0.35:
         requests.append((Wanted(NIC, None, 0, 1),))
+    if random.random() < 0.1:
+        count = random.choice((1, 2, None))
+        requests.append((Wanted(GPU, random.choice((None, "A")), 0, count, True, admin=True),))
     return Part(
         name,
         random.randint(1, 3),
@@ -169,6 +186,7 @@ def _wanted(random: Random) -> Wanted:
         random.choice((0, 0, 0, 20, 50)),
         random.choice((1, 1, 1, 1, 2, 2, 3, None)),
         tolerates=random.random() < 0.2,
+        takes=random.choice((None, None, None, 5, 15, 35)),
     )
 
 
@@ -192,8 +210,13 @@ def cluster(scenario: Scenario) -> Iterator[Item]:
         yield slice_(None, shown, driver=NIC, pool=f"fabric-{leaf}", nodeSelector=selector)
     everything = [thing for one in scenario.machines for thing in one.things]
     taken = [used(one.name, one.pool, driver=one.driver) for one in everything if one.used]
-    for index, one in enumerate(taken):
-        yield claim(f"used-{index}", one)
+    taken += [
+        used(one.name, one.pool, consumedCapacity={"memory": f"{one.shared}Gi"}, shareID=one.name)
+        for one in everything
+        if one.shared
+    ]
+    for index, result in enumerate(taken):
+        yield claim(f"used-{index}", result)
 
 
 def _slices(
@@ -220,6 +243,10 @@ def _device(thing: Thing) -> Item:
         "attributes": {"model": {"string": thing.model}, ROOT: {"string": thing.root}},
         "capacity": {"memory": {"value": f"{thing.memory}Gi"}},
     }
+    if thing.shared is not None:
+        steps = {"min": "10Gi", "step": "10Gi"}
+        made["allowMultipleAllocations"] = True
+        made["capacity"]["memory"]["requestPolicy"] = {"default": "10Gi", "validRange": steps}
     if thing.tainted:
         made["taints"] = [{"key": TAINT, "effect": "NoSchedule"}]
     if thing.counter is not None:
@@ -244,6 +271,7 @@ def _role(part: Part) -> needs.RoleNeed:
         needs.DeviceRequest(
             f"r{index}",
             tuple(_option(one, f"o{at}" if len(ways) > 1 else "") for at, one in enumerate(ways)),
+            any(one.admin for one in ways),
         )
         for index, ways in enumerate(part.requests)
     )
@@ -268,5 +296,10 @@ def _option(one: Wanted, name: str) -> needs.DeviceOption:
         )
     exists = (needs.Toleration(operator="Exists"),)
     return needs.DeviceOption(
-        one.driver, name, one.count, tuple(selectors), tolerations=exists if one.tolerates else ()
+        one.driver,
+        name,
+        one.count,
+        tuple(selectors),
+        capacity=() if one.takes is None else (("memory", parse_quantity(f"{one.takes}Gi")),),
+        tolerations=exists if one.tolerates else (),
     )

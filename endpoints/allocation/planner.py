@@ -174,6 +174,8 @@ class Planner:
         placement: Placement | None = None
         if profiles.uses_shared():
             placement, pods = sequential.place(search, self.inventory, overlay)
+            # Any pod of any node may be given what another node's pod was to have.
+            fragile = tuple(sorted({pod.node for pod in pods or ()}))
         else:
             placements = search.placements()
             if placements:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 from msgspec import Struct
 
+from endpoints.allocation.claimspec import role_of_claim
 from endpoints.allocation.holdings import (
     IDLE_ANNOTATION,
     POOL_LABEL,
@@ -20,6 +21,7 @@ from endpoints.allocation.holdings import (
 )
 from endpoints.allocation.inventory import Inventory, InventoryError
 from endpoints.allocation.levels import Scheme, is_topology, scheme_of
+from endpoints.allocation.needs import Gang
 from endpoints.allocation.raw import Raw, key_of, mapping
 
 
@@ -115,4 +117,19 @@ def _holding(pool: str, replica: str, claims: list[Raw]) -> Holding:
         priority,
         tuple(key_of(one) for one in claims),
         idle=all(one.get(IDLE_ANNOTATION) == "true" for one in notes),
+        gang=_gang(pool, claims, priority),
     )
+
+
+def _gang(pool: str, claims: list[Raw], priority: int) -> Gang | None:
+    """What a replica of one pod needs elsewhere, as its claim says it.
+
+    None for more pods: how near they must be to each other, their claims do not say.
+    """
+    if len(claims) != 1:
+        return None
+    try:
+        role = role_of_claim(claims[0], "pod")
+    except InventoryError:
+        return None
+    return Gang(pool, (role,), priority=priority) if role.requests else None

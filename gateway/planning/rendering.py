@@ -98,7 +98,8 @@ def _refused(refusals: tuple[Refusal, ...]) -> Table:
 def _feasible(found: Answer) -> Iterator[RenderableType]:
     feasible = found.feasible
     more = " or more" if feasible.capped else ""
-    yield f"feasible: [bold]{feasible.now}[/bold]{more} replicas now" + (
+    plural = "" if feasible.now == 1 and not feasible.capped else "s"
+    yield f"feasible: [bold]{feasible.now}[/bold]{more} replica{plural} now" + (
         f", {feasible.after_preemption} when idle replicas of lower priority go"
         if feasible.after_preemption != feasible.now
         else ""

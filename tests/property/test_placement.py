@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.placement.objects import Item, add
-from bench.placement.oracle import broken_rules, possible
+from bench.placement.oracle import broken_rules, possible, spoiled
 from bench.placement.scenario import cluster, gang_of, random_scenario
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.levels import PRESETS
 from endpoints.allocation.plan import NoPlan, Plan, PodPlan
 from endpoints.allocation.planner import Planner
+from endpoints.allocation.quantity import NANO
 
 SEEDS = st.integers(0, 2**32)
 
@@ -31,6 +32,8 @@ def test_every_plan_keeps_every_rule_and_none_is_claimed_that_there_is_not(seed:
     if isinstance(found, Plan):
         assert broken_rules(scenario, found) == []
         assert possible(scenario)
+        for order in range(3):
+            assert set(spoiled(scenario, found, Random(order))) <= set(found.fragile)
     else:
         assert found.reason
         assert found.refusals
@@ -62,19 +65,36 @@ def test_replicas_that_are_placed_one_after_the_other_keep_every_rule_together(s
         planner.ledger.reserve(f"p/{number}", found, 0.0)
         assert broken_rules(scenario, found) == []
         pods += found.pods
-    together = [one for pod in pods for grant in pod.grants for one in grant.devices]
+    together = [
+        device
+        for pod in pods
+        for grant in pod.grants
+        for device, consumed in grant.uses()
+        if consumed is None
+    ]
     assert len(set(together)) == len(together)
     for machine in scenario.machines:
         held = {one.device for one in together if one.pool == machine.name}
         for name, total in machine.counters:
-            consumed = [
+            amounts = [
                 one.counter[1]
                 for one in machine.things
                 if one.counter is not None
                 and one.counter[0] == name
                 and (one.used or one.name in held)
             ]
-            assert sum(consumed) <= total
+            assert sum(amounts) <= total
+        for thing in machine.things:
+            if thing.shared is not None:
+                given = [
+                    amount
+                    for pod in pods
+                    for grant in pod.grants
+                    for device, amounts in grant.uses()
+                    if (device.pool, device.device) == (thing.pool, thing.name)
+                    for _, amount in amounts or ()
+                ]
+                assert thing.shared + sum(given) // (NANO << 30) <= thing.memory
     if feasible.now < 8:
         assert isinstance(planner.plan(gang, 0.0), NoPlan)
 

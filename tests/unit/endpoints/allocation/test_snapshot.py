@@ -5,6 +5,8 @@ import json
 import pytest
 
 from bench.placement.objects import GPU, claim, gpu, gpu_node, node, slice_, used
+from endpoints.allocation.holdings import POOL_LABEL, REPLICA_LABEL
+from endpoints.allocation.needs import DeviceConstraint, Toleration
 from endpoints.allocation.snapshot import SnapshotError, read_snapshot
 
 
@@ -48,6 +50,33 @@ def test_claims_with_our_labels_are_holdings() -> None:
     assert (holding.pool, holding.replica, holding.priority) == ("chat", "0", 7)
     assert holding.claims == ("ns/c0", "ns/c1")
     assert not holding.idle  # one of its claims has work
+
+
+def test_a_replica_of_one_pod_says_what_it_needs_elsewhere() -> None:
+    selector = {"cel": {"expression": "true"}}
+    exact = {
+        "deviceClassName": GPU,
+        "count": 2,
+        "selectors": [selector],
+        "capacity": {"requests": {"memory": "1Gi"}},
+        "tolerations": [{"operator": "Exists"}],
+    }
+    alternatives = [{"name": "a", "deviceClassName": GPU, "allocationMode": "All"}]
+    requests = (
+        [{"name": "r", "exactly": exact}, {"name": "s", "firstAvailable": alternatives}],
+        [{"name": "r", **exact}, {"name": "s", "firstAvailable": alternatives}],  # v1beta1
+    )
+    for asked in requests:
+        one = claim("c", used("gpu-0", "a"), labels={POOL_LABEL: "chat", REPLICA_LABEL: "0"})
+        one["spec"]["devices"] = {"requests": asked, "constraints": [{"matchAttribute": "a/b"}]}
+        (holding,) = read_snapshot(written([one])).holdings
+        assert holding.gang is not None
+        (role,) = holding.gang.roles
+        first, second = role.requests
+        assert (first.options[0].count, first.options[0].selectors) == (2, ("true",))
+        assert first.options[0].tolerations == (Toleration(operator="Exists"),)
+        assert (second.options[0].name, second.options[0].count) == ("a", None)
+        assert role.constraints == (DeviceConstraint("a/b"),)
 
 
 def test_topologies_are_read() -> None:
