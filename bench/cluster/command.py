@@ -1,16 +1,18 @@
 """`inferway bench cluster`, and what `inferway demo --cluster` shows."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
 from msgspec import to_builtins
 from rich.console import Console
+from rich.table import Table
 
 from bench.cluster.agreement import Agreement, agreement
 from bench.cluster.contest import CLOSED, IGNORED, Figures, checks, contest, together
 from bench.cluster.scenarios import scenario
 from bench.conclusion import Json, conclude, console_for
-from bench.results import Check, at_least, at_most, figures_table, results
+from bench.results import Check, at_least, at_most, results
 
 _DEMO_HOURS: Final = 0.5
 _AGREEING: Final = 0.99
@@ -40,7 +42,7 @@ def cluster(
             for way in (CLOSED, IGNORED)
         ]
     sums = [together([one for one in played if one.way == way]) for way in (CLOSED, IGNORED)]
-    console.print(figures_table("two pools, one cluster", [_row(one) for one in sums]))
+    console.print(_sheet(sums))
     conclude(
         results(
             "cluster",
@@ -68,7 +70,7 @@ def show(console: Console, trace: str, hours: float = _DEMO_HOURS, seed: int = 0
     )
     with console.status("playing") as status:
         played = [contest(way, hours, seed, trace, status.update) for way in (CLOSED, IGNORED)]
-    console.print(figures_table("two pools, one cluster", [_row(one) for one in played]))
+    console.print(_sheet(played))
 
 
 def _agreement_checks(found: list[Agreement]) -> list[Check]:
@@ -80,12 +82,26 @@ def _agreement_checks(found: list[Agreement]) -> list[Check]:
     ]
 
 
-def _row(one: Figures) -> dict[str, float | str | None]:
-    row = to_builtins(one)
-    return {
-        name: f"{row[name]:.3f}" if name.startswith("attainment") else row[name]
-        for name in (
-            *("way", "attainment", "attainment_big", "attainment_small", "failed"),
-            *("device_hours", "partial_hours", "pods", "long_pending", "longest_pending"),
-        )
-    }
+_WORDS: Final = (
+    ("requests", "requests", ",.0f"),
+    ("attainment", "in time (SLO attainment)", ".3f"),
+    ("attainment_big", "  of the big model", ".3f"),
+    ("attainment_small", "  of the small model", ".3f"),
+    ("failed", "requests failed", ",.0f"),
+    ("device_hours", "device-hours", ",.1f"),
+    ("partial_hours", "  held by replicas that were not whole", ",.1f"),
+    ("pods", "pods created", ",.0f"),
+    ("long_pending", "  Pending for more than 60 s", ",.0f"),
+    ("longest_pending", "  longest Pending, s", ",.0f"),
+)
+
+
+def _sheet(found: Sequence[Figures]) -> Table:
+    """The ways side by side."""
+    table = Table(title="two pools, one cluster")
+    table.add_column("")
+    for one in found:
+        table.add_column(one.way, justify="right")
+    for name, words, form in _WORDS:
+        table.add_row(words, *(format(getattr(one, name), form) for one in found))
+    return table

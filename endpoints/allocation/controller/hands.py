@@ -32,7 +32,7 @@ class Hands:
         """Apply, then delete; what is refused, in words. Raises KubernetesError for no answer."""
         refused = []
         for item in changes.applied:
-            resource = self._resource(item)
+            resource = self.resource(item)
             try:
                 applied = await self._objects.apply(
                     resource, item, force=True, dry_run=self._dry_run
@@ -42,7 +42,7 @@ class Hands:
                 continue
             refused += dropped(item, applied)
         for item in changes.deleted:
-            await self.delete(self._resource(item), item)
+            await self.delete(self.resource(item), item)
         return refused
 
     async def delete(self, resource: Resource, item: Object) -> None:
@@ -94,7 +94,8 @@ class Hands:
             except KubernetesError as error:
                 _log.warning("an event can't be written: %s (%s)", one.message, error)
 
-    def _resource(self, item: Object) -> Resource:
+    def resource(self, item: Object) -> Resource:
+        """What kind of object of ours it is."""
         group = item["apiVersion"].rpartition("/")[0]
         return self._kinds.owned[group, item["kind"]]
 

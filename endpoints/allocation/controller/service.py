@@ -48,6 +48,8 @@ from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import KubernetesError
 
 _log = logging.getLogger(__name__)
+ORPHAN_SECONDS = 2.0
+"""For how long an object's owner must be missing; caches don't all see a change at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class CapacityController:
         self._clock = clock
         self._served = Served(frozenset())
         self._preempted: dict[str, dict[str, str]] = {}
+        self._orphaned: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -164,6 +167,7 @@ class CapacityController:
                 pause = min(pause, self.settings.drain_interval)
             look = pool.watchdog.next_look(now)
             pause = pause if look is None else min(pause, look)
+        pause = min(pause, await self._sweep(now))
         self.passes += 1
         return pause
 
@@ -183,6 +187,19 @@ class CapacityController:
             elif pool.item is not item:
                 pool.take(item)
             pool.see(self._view.pods_of(pool))
+
+    async def _sweep(self, now: float) -> float:
+        """Delete what was written for a capacity while it was being deleted; when to look again.
+
+        Garbage collection gets most of it, but only what is there when the owner goes is sure.
+        """
+        orphans = {item["metadata"]["uid"]: item for item in self._view.orphans(self.pools)}
+        self._orphaned = {uid: self._orphaned.get(uid, now) for uid in orphans}
+        for uid, since in self._orphaned.items():
+            if now - since >= ORPHAN_SECONDS:
+                item = orphans[uid]
+                await self._hands.delete(self._hands.resource(item), item)
+        return ORPHAN_SECONDS if orphans else self.settings.idle_interval
 
     def _part_from(self, pool: ManagedPool) -> None:
         """It was deleted: its objects go with it, by their owner references."""

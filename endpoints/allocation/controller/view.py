@@ -1,6 +1,6 @@
 """What the controller follows in the cluster: capacities, what it wrote for them, and devices."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from endpoints.allocation.controller.feed import DriverPods, Feed
@@ -86,12 +86,22 @@ class View:
 
     def existing(self, pool: ManagedPool) -> list[Object]:
         """Its own objects; pods that another controller made from one of them are not."""
+        return [item for uid, item in self._written() if uid == pool.uid]
+
+    def orphans(self, pools: Iterable[str]) -> list[Object]:
+        """Objects of ours whose capacity (by uid) is not there, and that are not going already."""
+        known = frozenset(pools)
         return [
-            {"apiVersion": cache.resource.api_version, "kind": cache.resource.kind, **item}
-            for cache in self._owned.values()
-            for (namespace, _), item in cache.objects.items()
-            if namespace == pool.namespace
-            and any(
-                one.get("uid") == pool.uid for one in item["metadata"].get("ownerReferences") or ()
-            )
+            item
+            for uid, item in self._written()
+            if uid not in known and "deletionTimestamp" not in item["metadata"]
         ]
+
+    def _written(self) -> Iterator[tuple[str, Object]]:
+        """Each object that a capacity owns, with that capacity's uid."""
+        for cache in self._owned.values():
+            kind = {"apiVersion": cache.resource.api_version, "kind": cache.resource.kind}
+            for item in cache.objects.values():
+                for one in item["metadata"].get("ownerReferences") or ():
+                    if one.get("kind") == CAPACITIES.kind:
+                        yield one["uid"], {**kind, **item}
