@@ -66,7 +66,7 @@ async def test_no_room_is_said_and_no_pod_waits(cluster: Cluster) -> None:
         await stage.ready("llama", 2)
 
 
-async def test_scaling_down_aborts_nothing_that_is_in_flight(cluster: Cluster) -> None:
+async def test_the_t_systems_case_scaling_down_aborts_nothing_in_flight(cluster: Cluster) -> None:
     """The T-Systems case, second half: a scale-down drains, however long SIGTERM would wait.
 
     (ai-dynamo/dynamo issues 13565 and 13559: there, in-flight requests were cut 5 s after it.)
