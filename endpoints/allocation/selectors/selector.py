@@ -9,13 +9,14 @@ expression, or a value that it meets, which can't be judged here as Kubernetes w
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
-
-import cel
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from endpoints.allocation.selectors.functions import Doubt, functions
 from endpoints.allocation.selectors.rewriting import DRIVER, Reference, macro_variables, rewrite
 from endpoints.allocation.selectors.tokens import UnreadableError, text_of, tokens_of
+
+if TYPE_CHECKING:
+    import cel
 
 MOST_BYTES = 10 * 1024
 _COMPILED = 4096
@@ -69,6 +70,7 @@ class Selector:
         self.references: frozenset[Reference] = frozenset()
         self._domains: dict[str, set[str]] = {}
         self._program: cel.Program | None = None
+        self._context: type[cel.Context] | None = None
         self._doubt = Doubt()
         self._callables = functions(self._doubt)
         self._functions: set[str] = set()
@@ -78,6 +80,10 @@ class Selector:
             self.problem = f"{shortened(expression)!r}: {error}"
 
     def _compile(self) -> None:
+        # It brings a terminal library with it: whoever judges no selector need not wait for that.
+        import cel  # noqa: PLC0415
+
+        self._context = cel.Context
         if len(self.expression.encode()) > MOST_BYTES:
             raise UnreadableError(f"it has more than {MOST_BYTES} bytes")
         rewritten = rewrite(tokens_of(self.expression))
@@ -103,8 +109,8 @@ class Selector:
 
     def outcome(self, device: DeviceView) -> Outcome:
         """Whether the device is selected."""
-        program = self._program
-        if program is None:
+        program, context = self._program, self._context
+        if program is None or context is None:
             return Outcome("undecidable", self.problem)
         if self._functions & _LETTERWISE and not _plain(device):
             return Outcome("undecidable", f"{shortened(self.expression)!r}: text beyond ASCII")
@@ -121,7 +127,7 @@ class Selector:
             }
         }
         try:
-            result = program.execute(cel.Context(variables, self._callables))
+            result = program.execute(context(variables, self._callables))
         except KeyError as error:
             result = Outcome("error", f"no such key: {error.args[0]}")
         except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
