@@ -12,6 +12,7 @@ from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
 from bench.chaos.command import chaos, soak
+from bench.cluster.command import cluster
 from bench.conclusion import Json, conclude, console_for
 from bench.discovery import measure as discovering
 from bench.extproc import comparison as asking
@@ -360,5 +361,6 @@ def exactness(
 
 
 app.command()(chaos)
+app.command()(cluster)
 app.command()(soak)
 app.command()(report)

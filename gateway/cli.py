@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gateway.app import Gateway, StartError
+from gateway.capacity.command import capacity
 from gateway.config import ConfigError, Settings, from_options, load, watch
 from gateway.embedded import EmbeddedFleet
 from gateway.explain.command import explain
@@ -113,6 +114,7 @@ def check_config(
 
 
 app.command()(explain)
+app.command()(capacity)
 app.command()(plan)
 
 

@@ -112,6 +112,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("resource.nvidia.com", ("v1beta1",), "computedomains", "ComputeDomain"),
     Kind("resource.nvidia.com", ("v1beta1",), "computedomaincliques", "ComputeDomainClique"),
     Kind("keda.sh", ("v1alpha1",), "scaledobjects", "ScaledObject"),
+    Kind("inferway.dev", ("v1alpha1",), "inferencecapacities", "InferenceCapacity"),
     Kind("inferway.dev", ("v1alpha1",), "inferencescalers", "InferenceScaler"),
     Kind("inferway.dev", ("v1alpha1",), "deviceplans", "DevicePlan"),
 )

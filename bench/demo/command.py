@@ -11,6 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.cluster.command import show as show_cluster
 from bench.demo.driver import Outcome, PlannedRequest, drive
 from bench.demo.report import Summary, summarise, table
 from bench.traces.expand import prompt_text
@@ -52,6 +53,13 @@ def demo(
             help="Run the last policy once more, following the servers' cache events.",
         ),
     ] = True,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Show the capacity loop instead: two pools on a simulated cluster of GPUs.",
+        ),
+    ] = False,
 ) -> None:
     """Replay recorded chat traffic against simulated servers, policy by policy.
 
@@ -61,6 +69,9 @@ def demo(
     knows the caches exactly: it follows the servers' cache events and asks them for token ids.
     """
     console = Console()
+    if cluster:
+        show_cluster(console, str(trace))
+        return
     policies = policy or ["round_robin", DEFAULT_POLICY]
     for name in policies:
         if name not in POLICIES:
