@@ -16,6 +16,7 @@ from routing.endpoint import Endpoint
 
 _ACTIVE_PORTS: Final = "llm-d.ai/active-ports"
 _MODELS: Final = f"{OWN}models"
+_SERVING: Final = f"{OWN}serving"
 _CACHE_TOKENS: Final = f"{OWN}cache-tokens"
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
 
@@ -58,9 +59,15 @@ def node_of(pod: Object) -> str:
 
 
 def takes_requests(pod: Object) -> bool:
-    """Whether it is ready, has an address and is not being deleted."""
+    """Whether it is ready, has an address, is not being deleted and was not taken out.
+
+    Whoever is about to remove a pod takes it out first, by the label ``inferway.dev/serving:
+    "false"``: what is in flight there ends, and nothing new comes.
+    """
     metadata, status = pod["metadata"], pod.get("status") or {}
     if metadata.get("deletionTimestamp") or not status.get("podIP"):
+        return False
+    if (metadata.get("labels") or {}).get(_SERVING) == "false":
         return False
     if status.get("phase") in _ENDED:
         return False

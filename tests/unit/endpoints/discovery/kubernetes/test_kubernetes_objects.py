@@ -71,6 +71,7 @@ def test_a_picker_of_another_kind_needs_no_port() -> None:
     [
         ({}, True),
         ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, False),
+        ({"metadata": {"labels": {"inferway.dev/serving": "false"}}}, False),
         ({"status": {"podIP": ""}}, False),
         ({"status": {"conditions": []}}, False),
         ({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}, False),
