@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from gateway.brains import Brains
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.picking import EndpointPicker
 from gateway.routes.edits import FieldEdits
@@ -20,10 +21,10 @@ class Destination:
 
 
 class BrainDestination(Destination):
-    """A pool whose endpoints our own brain chooses: ``context`` is its proxy's."""
+    """A pool whose endpoints our own brain chooses; there is one in ``brains``."""
 
-    def __init__(self, context: ProxyContext) -> None:
-        self.context = context
+    def __init__(self, brains: Brains) -> None:
+        self.brains = brains
 
 
 class PlainDestination(Destination):
@@ -87,16 +88,18 @@ class Routing:
         """What a target is; None when it is not known (any more)."""
         return self._destinations.get(target)
 
-    def context(self, matched: Matched, backend: Backend, base: ProxyContext) -> ProxyContext:
-        """A destination's context with what the rule and the backend say of it."""
+    def context(
+        self, matched: Matched, backend: Backend, base: ProxyContext, brains: Brains
+    ) -> ProxyContext:
+        """The port's context with what the rule and the backend say of it, and these brains."""
         key = (id(matched.rule), id(backend))  # both live as long as the table
         known = self._contexts.get(key)
-        if known is None or known.router is not base.router:
-            known = self._contexts[key] = _ruled(matched, backend, base)
+        if known is None:
+            known = self._contexts[key] = _ruled(matched, backend, base, brains)
         return known
 
 
-def _ruled(matched: Matched, backend: Backend, base: ProxyContext) -> ProxyContext:
+def _ruled(matched: Matched, backend: Backend, base: ProxyContext, brains: Brains) -> ProxyContext:
     rule, settings = matched.rule, base.settings
     changes: dict[str, float] = {}
     if rule.request_timeout is not None:
@@ -106,6 +109,7 @@ def _ruled(matched: Matched, backend: Backend, base: ProxyContext) -> ProxyConte
     edits = FieldEdits([backend.response, rule.response])
     return replace(
         base,
+        brains=brains,
         settings=_with(settings, changes) if changes else settings,
         keeps_host=True,
         edits=edits if edits else None,

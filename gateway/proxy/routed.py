@@ -113,12 +113,16 @@ class RoutedExchange(Exchange, Asker):
         destination = self._routing.destination(target)
         if isinstance(destination, BrainDestination):
             self._head = _edited(self._head, matched, backend)
-            self._context = self._routing.context(matched, backend, destination.context)
+            self._context = self._routing.context(
+                matched, backend, self._context, destination.brains
+            )
             self._named = matched.match.path.value.rstrip("/") not in _CATCH_ALL
             super().start()
         elif isinstance(destination, PlainDestination):
             self._head = _edited(self._head, matched, backend)
-            self._context = self._routing.context(matched, backend, self._port_context)
+            self._context = self._routing.context(
+                matched, backend, self._context, self._context.brains
+            )
             self._send(destination)
         else:
             raise ApiError(500, "invalid_backend", f"The backend {target} is not there.")
