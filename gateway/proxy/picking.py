@@ -32,7 +32,7 @@ class Answered:
 
 @trait
 class Asker:
-    """Whom a picker answers; a routed exchange in production. Never from within a call to it."""
+    """Whom a picker answers; a routed exchange in production. Never from within `ask`."""
 
     def picked(self, picked: Picked) -> None:
         """Endpoints were picked."""
