@@ -20,6 +20,9 @@ from gateway.h2.limits import Limits
 from gateway.h2.stream import AFTER_OUR_END, AFTER_PEER_END, Receiver, State, Stream
 
 
+_NO_TABLE = b"\x20"  # a dynamic table size update: to 0
+
+
 class ResponseReceiver(Receiver, Protocol):
     """Who a response is for."""
 
@@ -59,7 +62,12 @@ class ClientConnection(Connection):
         stream.answered = True  # so that its reset counts as no flood
         self.streams[stream.id] = stream
         self._receivers[stream.id] = receiver
-        self.sender.block(stream.id, literal_block(fields), end=False)
+        block = literal_block(fields)
+        if stream.id == 1:
+            # We use no dynamic table. Said at once, no peer can miss it when it wants a smaller
+            # one than the usual (RFC 7541 section 4.2).
+            block = _NO_TABLE + block
+        self.sender.block(stream.id, block, end=False)
         return stream
 
     def our_end(self, stream: Stream, block: bytes) -> None:

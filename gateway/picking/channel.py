@@ -130,12 +130,12 @@ class Channel:
     """One connection: an `asyncio.Protocol` by shape. ``gone`` is called once, at its end."""
 
     def __init__(self, scheme: bytes, authority: bytes, gone: Callable[["Channel"], None]) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._flushing = False
         self._connection = ClientConnection(_LIMITS, self._wake)
         self._scheme = scheme
         self._authority = authority
         self._gone = gone
-        self._transport: asyncio.Transport | None = None
-        self._flushing = False
         self._streams: set[CallStream] = set()
 
     @property
