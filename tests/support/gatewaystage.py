@@ -201,6 +201,10 @@ class Stage:
 
     # --- traffic -------------------------------------------------------------------------------
 
+    def listens(self, gateway_port: int = 80) -> bool:
+        """Whether that port of a Gateway is listened on already."""
+        return self.controller.ports.port_of(Place(ADDRESSES[0], gateway_port)) is not None
+
     def port(self, gateway_port: int = 80, address: str = ADDRESSES[0]) -> int:
         """Where that port of a Gateway is really listened on."""
         port = self.controller.ports.port_of(Place(address, gateway_port))
@@ -232,6 +236,8 @@ class Stage:
         last: list[bytes] = []
 
         async def fits() -> bool:
+            if not self.listens():
+                return False
             last[:] = [await self.ask(path, **options)]
             return last[0].startswith(b"HTTP/1.1 %d" % status)
 
