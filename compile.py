@@ -22,6 +22,7 @@ ROOTS = (
     *("routing", "gateway/apis", "gateway/proxy", "gateway/extproc", "gateway/h2", "gateway/rpc"),
     "gateway/brains.py",
     *("gateway/choosing.py", "gateway/meter.py", "gateway/objectives.py", "gateway/ours.py"),
+    "gateway/following.py",
     *("gateway/paths.py", "gateway/pickerbooks.py", "gateway/record.py", "gateway/telemetry.py"),
 )
 LEFT_OUT = frozenset(

@@ -13,11 +13,15 @@ import msgspec
 from prometheus_client.registry import Collector
 
 from endpoints.events import FeedView
+from endpoints.kubernetes.cache import Cache
+from endpoints.kubernetes.connection import NotConfiguredError
 from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
+from gateway.admin.discoverymetrics import DiscoveryMetrics
 from gateway.admin.pickermetrics import PickerMetrics
 from gateway.bodies import Bodies, Shared
 from gateway.brains import Brains
+from gateway.clusterpools import ClusterPools
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
@@ -27,7 +31,7 @@ from gateway.pickerconfig import load as load_picker_config
 from gateway.pool import STATIC, Pool
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
-from gateway.settings import ExtProcSettings, ProxySettings
+from gateway.settings import ExtProcSettings, KubernetesSettings, ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tls import TlsError, upstream_context
 from gateway.tokenizing.local import TokenizerError
@@ -35,7 +39,6 @@ from gateway.tokenizing.service import TokenizingService
 from gateway.trafficlog import TrafficLog
 from routing import router as routing_router
 from routing.policies import make_policy
-from routing.policies.policy import Policy
 from routing.request import Request
 from routing.router import Router
 
@@ -79,7 +82,12 @@ class Gateway:
         self.brains = Brains()
         self._telemetry = Telemetry(self.brains.knows)
         self._pools: dict[str, Pool] = {}
-        self._static = self._new_pool(STATIC, None if picker is None else picker.make_policy())
+        self._picker = picker
+        self.cluster: ClusterPools | None = None
+        """What keeps the pools of a cluster, once started; None: the settings name none."""
+        self._static = self._new_pool(STATIC)
+        if settings.kubernetes is not None and not settings.endpoints and embedded is None:
+            self.brains.remove(STATIC)  # all pools are the cluster's
 
     @property
     def router(self) -> Router:
@@ -134,10 +142,17 @@ class Gateway:
         self._spawn(pool.keep_sweeping())
         if not await pool.wait_first_round(_FIRST_ROUND_SECONDS):
             _log.warning("some endpoints have not answered yet; serving with those that have")
+        if settings.kubernetes is not None:
+            self.cluster = await self._start_cluster(settings, settings.kubernetes)
         if self._changes is not None:
             self._spawn(self._follow(self._changes))
         collect_young_only()
-        self._readiness.ready()
+        if self.cluster is None or await self.cluster.wait_synced(_FIRST_ROUND_SECONDS):
+            self._readiness.ready()
+        else:
+            _log.warning("the cluster's pools are not known yet; not ready until they are")
+            self._readiness.starting("the cluster's pools are not known yet")
+            self._spawn(self._ready_when_synced(self.cluster))
         _log.info(
             "serving %s, operators on http://%s:%d",
             self.bodies.served(),
@@ -149,6 +164,29 @@ class Gateway:
                 "compiled": _COMPILED,
             },
         )
+
+    async def _start_cluster(
+        self, settings: Settings, kubernetes: KubernetesSettings
+    ) -> ClusterPools:
+        cluster = ClusterPools(
+            kubernetes,
+            self.brains,
+            new_pool=self._new_pool,
+            drop_pool=self._drop_pool,
+            spawn=self._spawn,
+            tls=_trust(settings.proxy),
+        )
+        self._running.push_async_callback(cluster.stop)
+        try:
+            await cluster.start()
+        except NotConfiguredError as error:
+            raise StartError(f"kubernetes: {error}") from error
+        return cluster
+
+    async def _ready_when_synced(self, cluster: ClusterPools) -> None:
+        while not await cluster.wait_synced(_FIRST_ROUND_SECONDS):
+            pass
+        self._readiness.ready()
 
     async def _start_servers(self, settings: Settings) -> Bodies:
         bodies = Bodies(
@@ -171,7 +209,7 @@ class Gateway:
                 self._readiness,
                 _clock,
                 lambda: None if bodies.certificate is None else bodies.certificate.not_after,
-                more=self._picker_metrics(bodies),
+                more=(*self._picker_metrics(bodies), DiscoveryMetrics(self._watched)),
             ),
             settings.admin.host,
             settings.admin.port,
@@ -188,6 +226,10 @@ class Gateway:
         for certificate in bodies.certificates():
             self._spawn(certificate.keep_fresh())
         return bodies
+
+    def _watched(self) -> Iterator[Cache]:
+        if self.cluster is not None and self.cluster.discovery is not None:
+            yield from self.cluster.discovery.caches()
 
     def _picker_metrics(self, bodies: Bodies) -> Iterator[Collector]:
         if bodies.books is not None:
@@ -250,18 +292,24 @@ class Gateway:
 
     # --- while it runs -----------------------------------------------------------------------
 
-    def _new_pool(self, name: str, policy: Policy | None = None) -> Pool:
+    def _new_pool(self, name: str) -> Pool:
+        """A pool that requests are routed to from now on."""
         pool = Pool(
             name,
             self._settings,
             clock=_clock,
             changed=self._fleets_changed,
             requests=self._telemetry.requests_of,
-            policy=policy,
+            policy=None if self._picker is None else self._picker.make_policy(),
         )
         self._pools[name] = pool
         self.brains.add(name, pool.router)
         return pool
+
+    def _drop_pool(self, name: str) -> None:
+        """Route nothing more to it."""
+        self._pools.pop(name, None)
+        self.brains.remove(name)
 
     def _fleets_changed(self) -> None:
         names = {state.name for _, router in self.brains for state in router.fleet}
@@ -285,7 +333,8 @@ class Gateway:
             self._static.apply(new.fleet_endpoints())
         picks = new.extproc is not None and new.extproc.picker_config is not None
         if new.routing.policy != self.router.policy.name and not picks:
-            self.router.policy = make_policy(new.routing.policy)
+            for _, router in (*self.brains, (STATIC, self.router)):
+                router.policy = make_policy(new.routing.policy)
             _log.info("policy is now %s", new.routing.policy)
         set_log_level(new.log.level)
 

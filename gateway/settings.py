@@ -9,8 +9,16 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from endpoints.discovery.kubernetes.labels import NODE_LABELS
+from endpoints.discovery.kubernetes.pods import LabelRules
+from endpoints.discovery.kubernetes.settings import (
+    RULE_GROUPS,
+    DiscoverySettings,
+    ServiceSource,
+)
 from endpoints.discovery.static import endpoint_from_url
 from endpoints.events import EventSettings
+from endpoints.kubernetes.connection import ClusterSettings, own_namespace
 from routing.fleet import Endpoint
 from routing.policies import DEFAULT_POLICY
 
@@ -256,6 +264,57 @@ class ExtProcSettings(Section, frozen=True):
     drain_seconds: Seconds = 30.0
 
 
+class KubernetesService(Section, frozen=True):
+    """A headless Service whose endpoints are a pool; ``port``: its number or name, null: all."""
+
+    name: Text
+    namespace: Text | None = None
+    port: Port | Text | None = None
+
+
+class KubernetesSettings(Section, frozen=True):
+    """Pools from a cluster: which one, and which of its pools."""
+
+    url: Text | None = None
+    kubeconfig: Text | None = None
+    context: Text | None = None
+    token_file: Text | None = None
+    ca_file: Text | None = None
+    namespaces: tuple[Text, ...] = ()
+    pools: tuple[Text, ...] = ()
+    picker: Text | None = None
+    inference_pools: bool = True
+    services: tuple[KubernetesService, ...] = ()
+    nodes: bool = True
+    pod_labels: tuple[Text, ...] = ()
+    node_labels: tuple[Text, ...] = NODE_LABELS
+    rule_groups: tuple[Text, ...] = RULE_GROUPS
+    status: bool = False
+
+    def cluster(self) -> ClusterSettings:
+        """How to reach its API server."""
+        return ClusterSettings(
+            self.url, self.kubeconfig, self.context, self.token_file, self.ca_file
+        )
+
+    def discovery(self) -> DiscoverySettings:
+        """What is looked for there; without namespaces, in the one that we run in."""
+        here = own_namespace()
+        everywhere = "*" in self.namespaces
+        return DiscoverySettings(
+            namespaces=() if everywhere else self.namespaces or (here,),
+            pools=self.pools,
+            picker=self.picker,
+            inference_pools=self.inference_pools,
+            services=tuple(
+                ServiceSource(one.namespace or here, one.name, one.port) for one in self.services
+            ),
+            nodes=self.nodes,
+            labels=LabelRules(self.pod_labels, self.node_labels),
+            rule_groups=self.rule_groups,
+        )
+
+
 class LogSettings(Section, frozen=True):
     """What is written about it all."""
 
@@ -273,6 +332,7 @@ class Settings(Section, frozen=True):
     extproc: ExtProcSettings | None = None
     admin: AdminSettings = AdminSettings()
     endpoints: tuple[EndpointSettings, ...] = ()
+    kubernetes: KubernetesSettings | None = None
     routing: RoutingSettings = RoutingSettings()
     kv_events: KvEventSettings | None = None
     tokenizers: dict[Text, Text] = {}

@@ -35,6 +35,7 @@ from routing.prefix.views import Views
 from routing.receipts import Receipts
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
+from routing.saturation import saturation
 
 _RESIDENCY_BYTES: Final = 256 << 20
 _TRUSTED: Final = 0.9  # trust in an endpoint's cache from which a first token teaches at once
@@ -312,6 +313,11 @@ class Router:
         if known is not None and known.endpoint.url != endpoint.url:
             self.views.restarted(endpoint.name)
         return self.fleet.upsert(endpoint, now)
+
+    def saturated(self, model: str | None, now: float) -> bool:
+        """Whether who serves ``model`` is so busy that requests which may be shed should be."""
+        group = self.fleet.candidates(model)
+        return group is not None and saturation(group.endpoints, now) >= 1.0
 
     def remove_endpoint(self, name: str) -> EndpointState | None:
         """Take an endpoint out; what is in flight there may still end well."""

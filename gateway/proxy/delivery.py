@@ -67,7 +67,10 @@ class Owner:
 
 
 class Delivery(ResponseSink, Waiter):
-    """One routed request, from the first attempt to the end of its answer."""
+    """One routed request, from the first attempt to the end of its answer.
+
+    ``asked_model``: what the answer calls its model, where the request was given another one.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Delivery(ResponseSink, Waiter):
         decision: Decision,
         *,
         keep_alive: bool,
+        asked_model: str = "",
     ) -> None:
         self.decision = decision
         self._context = context
@@ -93,6 +97,7 @@ class Delivery(ResponseSink, Waiter):
         self._record = record
         self._api = api
         self._keep_alive = keep_alive
+        self._asked_model = asked_model
         self._phase = Phase.CONNECTING
         self._pool: EndpointPool = context.pools.of(decision.endpoint.endpoint)
         self._connecting: ConnectAttempt | None = None
@@ -153,6 +158,8 @@ class Delivery(ResponseSink, Waiter):
             keep_alive=self._keep_alive,
             edits=context.edits,
         )
+        if self._asked_model:
+            self._relay.rename_back(record.model, self._asked_model)
         connection.send(self, head, self._body, bodiless=self._head.method == "HEAD")
         if self._client.write_blocked:
             connection.pause()

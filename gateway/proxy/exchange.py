@@ -20,6 +20,7 @@ from typing import Final
 
 from mypy_extensions import trait
 
+from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import (
     AnswerModel,
@@ -33,6 +34,7 @@ from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
+from gateway.following import renamed, set_priority, target_of
 from gateway.objectives import targets_of
 from gateway.ours import internal_fields
 from gateway.paths import BadTargetError, matchable_path
@@ -75,6 +77,8 @@ class Exchange(Owner):
         self._delivery: Delivery | None = None
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
         self._over = False
+        self._asked_model = ""
+        """The model that the client asked for, where it gets another one."""
 
     # --- reading and deciding ----------------------------------------------------------------
 
@@ -134,10 +138,23 @@ class Exchange(Owner):
         router = self._context.brains.serving(call.model)
         if router is None:
             raise ApiError(503, "no_pool", "There is no pool of endpoints.", retry_after=1)
+        rules = self._context.brains.rules_of(router)
+        if rules is not None:
+            call = self._follow(rules, router, api, call)
         if wants_ids(router, self._context.tokenizing, api.name, call):
             self._tokenize(api, call, router)
         else:
             self._route(api, call, router, call.token_ids)
+
+    def _follow(self, rules: PoolRules, router: Router, api: Api, call: Call) -> Call:
+        """The call as the rules of its pool want it."""
+        context, model = self._context, call.model
+        target = model if model is None else target_of(rules, model, context.dice)
+        if model is not None and target is not None and target != model:
+            self._asked_model = model
+            call, self._body = renamed(api, self._body, target)
+        set_priority(rules, router, call, self._head.fields, context.now())
+        return call
 
     def _bound_depth(self) -> None:
         limit = self._context.settings.max_json_depth
@@ -212,6 +229,7 @@ class Exchange(Owner):
             router,
             decision,
             keep_alive=self._keep_alive,
+            asked_model=self._asked_model,
         )
         self._body = b""
         self._delivery.start()

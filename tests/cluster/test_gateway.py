@@ -1,284 +1,243 @@
-"""Gateways, HTTPRoutes and their statuses, with traffic to Services and to pools of ours."""
+"""The gateway before the pools of a cluster: real requests, real objects."""
 
-import asyncio
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
+import aiohttp
 import pytest
-import trustme
 
-from endpoints.kubernetes.resources import INFERENCE_POOLS, SECRETS, SERVICES, Object
-from gateway.gatewayapi.controller import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES
+from bench.fleet.server import SimulatedServer
+from endpoints.kubernetes.errors import NotFoundError
+from endpoints.kubernetes.resources import (
+    INFERENCE_MODEL_REWRITES,
+    INFERENCE_OBJECTIVES,
+    INFERENCE_POOLS,
+    PODS,
+    Object,
+)
+from gateway.app import Gateway
+from gateway.settings import (
+    AdminSettings,
+    KubernetesSettings,
+    ListenSettings,
+    LogSettings,
+    ProbeSettings,
+    Settings,
+)
+from routing.endpoint import Load
 from tests.support.clusters import Cluster, eventually
-from tests.support.echo import echo_pods, said
-from tests.support.gateways import chat, read_response
-from tests.support.gatewaystage import (
-    Stage,
-    backend,
-    condition,
-    gateway_stage,
-    listener,
-    parent_condition,
-    path_rule,
-    pool_ref,
-)
+from tests.support.simulated import running
 
 
-def _redirect() -> Object:
-    return {
-        "type": "RequestRedirect",
-        "requestRedirect": {"hostname": "new.example.com", "port": 443},
-    }
-
-
-async def _is(asked: Callable[[str], Awaitable[bytes]], name: str, part: bytes) -> bool:
-    return part in await asked(name)
-
-
-_NO_LOOPBACK = "EndpointSlices of a real API server must not have loopback addresses"
-
-
-@pytest.fixture
-async def stage(cluster: Cluster) -> AsyncIterator[Stage]:
-    async with gateway_stage(cluster) as found:
-        yield found
-
-
-async def test_a_class_of_ours_is_accepted_and_others_are_left_alone(stage: Stage) -> None:
-    other = f"{stage.gateway_class}-other"
-    await stage.cluster.objects.create(
-        GATEWAY_CLASSES,
-        {"metadata": {"name": other}, "spec": {"controllerName": "example.com/other"}},
+def settings_for(cluster: Cluster, **kubernetes: Any) -> KubernetesSettings:
+    where = cluster.settings
+    return KubernetesSettings(
+        url=where.url,
+        kubeconfig=where.kubeconfig,
+        namespaces=(cluster.namespace,),
+        **kubernetes,
     )
+
+
+@asynccontextmanager
+async def gateway_before(cluster: Cluster, **settings: Any) -> AsyncIterator[Gateway]:
+    gateway = Gateway(
+        Settings(
+            listen=ListenSettings(port=0),
+            admin=AdminSettings(port=0),
+            kubernetes=settings_for(cluster),
+            probes=ProbeSettings(interval=0.1, models_interval=0.2),
+            log=LogSettings(access=False, level="warning"),
+            **settings,
+        )
+    )
+    await gateway.start()
     try:
-        found = await stage.until(
-            GATEWAY_CLASSES,
-            stage.gateway_class,
-            lambda status: condition(status, "Accepted") == ("True", "Accepted"),
-        )
-        assert {"name": "InferencePool"} in found["status"]["supportedFeatures"]
-        unknown = await stage.get(GATEWAY_CLASSES, other)
-        assert condition(unknown.get("status") or {}, "Accepted") != ("True", "Accepted")
+        yield gateway
     finally:
-        await stage.cluster.objects.delete(GATEWAY_CLASSES, other)
+        await gateway.stop()
 
 
-async def test_a_gateway_says_how_its_listeners_are(stage: Stage) -> None:
-    await stage.gateway(
-        "gw",
-        listener(),
-        listener("other", 81, hostname="b.example.com"),
-        listener("again", 80),
-        listener("tcp", 8080, "TCP"),
-    )
-    found = await stage.programmed()
-    status = found["status"]
-    assert status["addresses"] == [{"type": "IPAddress", "value": "127.0.0.1"}]
-    assert condition(status, "Accepted") == ("True", "ListenersNotValid")
-    by_name = {one["name"]: one for one in status["listeners"]}
-    assert condition(by_name["http"], "Programmed") == ("True", "Programmed")
-    assert condition(by_name["other"], "Programmed") == ("True", "Programmed")
-    assert condition(by_name["again"], "Conflicted") == ("True", "HostnameConflict")
-    assert condition(by_name["again"], "Programmed") == ("False", "Invalid")
-    assert condition(by_name["tcp"], "Accepted") == ("False", "UnsupportedProtocol")
-    assert by_name["http"]["supportedKinds"][0]["kind"] == "HTTPRoute"
-    assert {one["observedGeneration"] for one in status["conditions"]} == {
-        found["metadata"]["generation"]
+def pool(name: str, *servers: SimulatedServer) -> Object:
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "targetPorts": [{"number": server.port} for server in servers],
+            "endpointPickerRef": {"name": "inferway", "port": {"number": 9002}},
+        },
     }
 
 
-async def test_routes_lead_to_services(stage: Stage) -> None:
-    stage.cluster.stand_in_only(_NO_LOOPBACK)
-    async with echo_pods(["one", "two"], ["127.0.0.1", "127.0.0.2"]) as (pods, [port]):
-        await stage.gateway()
-        await stage.service("all", 8000, [pod.ip for pod in pods], port)
-        await stage.service("first", 8000, [pods[0].ip], port)
-        await stage.route(
-            "web",
-            [path_rule("/all", backend("all", 8000)), path_rule("/x", backend("first", 8000))],
-        )
-        await stage.route_is("web", "Accepted", "True", "Accepted")
-        await stage.route_is("web", "ResolvedRefs", "True", "ResolvedRefs")
-        await stage.programmed()
-        assert said(await stage.answers(200, "/x/y"))["pod"] == "one"
-        seen = {said(await stage.ask("/all"))["pod"] for _ in range(4)}
-        assert seen == {"one", "two"}
-        assert (await stage.ask("/nowhere")).startswith(b"HTTP/1.1 404")
-        gateway = await stage.get(GATEWAYS, "gw")
-        assert gateway["status"]["listeners"][0]["attachedRoutes"] == 1
-        # What goes away is gone for traffic and statuses, too.
-        await stage.cluster.objects.delete(HTTP_ROUTES, "web", stage.namespace)
-        await stage.answers(404, "/x/y")
-        await stage.until(GATEWAYS, "gw", lambda said: said["listeners"][0]["attachedRoutes"] == 0)
+async def serve(cluster: Cluster, name: str, *servers: SimulatedServer) -> None:
+    """A pool of one pod with a rank a server."""
+    await cluster.create(INFERENCE_POOLS, pool(name, *servers))
+    await cluster.pod(f"{name}-0", "127.0.0.1", labels={"app": name})
 
 
-async def test_a_service_that_is_missing_is_said_and_comes_later(stage: Stage) -> None:
-    stage.cluster.stand_in_only(_NO_LOOPBACK)
-    await stage.gateway()
-    await stage.route("web", [path_rule("/", backend("late", 80))])
-    await stage.route_is("web", "ResolvedRefs", "False", "BackendNotFound")
-    await stage.programmed()
-    await stage.answers(500)
-    async with echo_pods(["one"], ["127.0.0.1"]) as (pods, [port]):
-        await stage.service("late", 80, [pods[0].ip], port)
-        await stage.route_is("web", "ResolvedRefs", "True", "ResolvedRefs")
-        await stage.answers(200)
-        await stage.cluster.objects.delete(SERVICES, "late", stage.namespace)
-        await stage.answers(500)
-
-
-@pytest.mark.parametrize(
-    ("rule", "reason"),
-    [
-        ({"filters": [{"type": "ExtensionRef"}]}, "UnsupportedValue"),
-        ({"filters": [{"type": "RequestMirror", "requestMirror": {}}]}, "UnsupportedValue"),
-    ],
-)
-async def test_what_is_not_supported_is_said(stage: Stage, rule: Object, reason: str) -> None:
-    stage.cluster.stand_in_only("a real API server checks the shape of filters first")
-    await stage.gateway()
-    await stage.route("web", [rule])
-    await stage.route_is("web", "Accepted", "False", reason)
-
-
-async def test_a_route_of_another_namespace_needs_to_be_allowed(stage: Stage) -> None:
-    await stage.gateway("gw", listener(hostname="a.example.com"))
-    await stage.route("elsewhere", [path_rule("/")], hostnames=["b.example.com"])
-    await stage.route("nowhere", [path_rule("/")], parents=[{"name": "gw", "sectionName": "no"}])
-    await stage.route_is("elsewhere", "Accepted", "False", "NoMatchingListenerHostname")
-    await stage.route_is("nowhere", "Accepted", "False", "NoMatchingParent")
-
-
-async def test_others_entries_of_a_status_stay(stage: Stage) -> None:
-    await stage.gateway()
-    await stage.route("web", [path_rule("/")], parents=[{"name": "gw"}, {"name": "somebody-elses"}])
-    await stage.route_is("web", "Accepted", "True", "Accepted")
-    theirs = {
-        "parentRef": {"name": "somebody-elses"},
-        "controllerName": "example.com/other",
-        "conditions": [
-            {
-                "type": "Accepted",
-                "status": "True",
-                "reason": "Accepted",
-                "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
-            }
-        ],
+async def ask(gateway: Gateway, model: str, **more: Any) -> tuple[int, Any, str]:
+    """Status, answer, and the endpoint that gave it."""
+    headers = more.pop("headers", {})
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 3,
+        **more,
     }
-    found = await stage.get(HTTP_ROUTES, "web")
-    parents = [theirs, *found["status"]["parents"]]
-    await stage.cluster.objects.patch_status(
-        HTTP_ROUTES, "web", {"parents": parents}, stage.namespace
-    )
-    await stage.cluster.objects.merge_patch(
-        HTTP_ROUTES, "web", {"spec": {"parentRefs": [{"name": "somebody-elses"}]}}, stage.namespace
-    )
-    await stage.until(
-        HTTP_ROUTES,
-        "web",
-        lambda said: [one["controllerName"] for one in said["parents"]] == ["example.com/other"],
-    )
+    url = f"http://127.0.0.1:{gateway.port}/v1/chat/completions"
+    async with aiohttp.ClientSession() as http, http.post(url, json=body, headers=headers) as got:
+        said = await (got.text() if more.get("stream") else got.json())
+        return got.status, said, got.headers.get("x-inferway-endpoint", "")
 
 
-async def test_https_listeners_show_the_secret_of_the_name_asked_for(stage: Stage) -> None:
-    authority = trustme.CA()
-    for name, host in (("a", "a.example.com"), ("b", "*.b.example.com")):
-        leaf = authority.issue_cert(host)
-        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
-        await stage.tls_secret(name, chain, leaf.private_key_pem.bytes())
-    await stage.tls_secret("broken", b"no certificate", b"no key")
-    await stage.gateway(
-        "gw",
-        *(
-            listener(
-                name,
-                443,
-                "HTTPS",
-                hostname=host,
-                tls={"mode": "Terminate", "certificateRefs": [{"name": name}]},
+async def test_each_request_goes_to_the_pool_that_serves_its_model(cluster: Cluster) -> None:
+    async with AsyncExitStack() as stack:
+        first, second, late = [
+            await stack.enter_async_context(running(model=name)) for name in ("qwen", "llama", "m")
+        ]
+        await serve(cluster, "a", first)
+        await serve(cluster, "b", second)
+        gateway = await stack.enter_async_context(gateway_before(cluster))
+        names = {f"{cluster.namespace}/{one}" for one in ("a", "b")}
+        assert {name for name, _ in gateway.brains} == names
+        for model, server, name in (("qwen", first, "a"), ("llama", second, "b")):
+            status, said, endpoint = await ask(gateway, model)
+            assert (status, said["model"]) == (200, model)
+            assert endpoint == f"{cluster.namespace}/{name}-0:{server.port}"
+        assert (await ask(gateway, "unknown"))[0] == 404
+
+        await serve(cluster, "late", late)  # while it runs
+        await eventually(lambda: gateway.brains.knows("m"))
+        assert (await ask(gateway, "m"))[0] == 200
+
+        await cluster.objects.delete(INFERENCE_POOLS, "a", cluster.namespace)
+        await eventually(lambda: len(gateway.brains) == 2)
+        assert (await ask(gateway, "qwen"))[0] == 404
+        assert (await ask(gateway, "llama"))[0] == 200
+
+
+async def test_a_pod_that_is_not_ready_any_more_gets_nothing(cluster: Cluster) -> None:
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(running()) for _ in range(2)]
+        for number, server in enumerate(servers):
+            await serve(cluster, f"p{number}", server)
+        gateway = await stack.enter_async_context(gateway_before(cluster))
+        await cluster.pod_status("p0-0", ip="127.0.0.1", ready=False)
+        await eventually(lambda: len(dict(gateway.brains)[f"{cluster.namespace}/p0"].fleet) == 0)
+        for _ in range(3):
+            status, _said, endpoint = await ask(gateway, "sim-8b")
+            assert (status, endpoint.endswith(str(servers[1].port))) == (200, True)
+        await cluster.objects.delete(PODS, "p1-0", cluster.namespace, grace_seconds=0)
+        await eventually(lambda: len(dict(gateway.brains)[f"{cluster.namespace}/p1"].fleet) == 0)
+        assert (await ask(gateway, "sim-8b"))[0] in {404, 503}
+
+
+async def test_objectives_below_zero_are_shed_when_the_pool_is_saturated(cluster: Cluster) -> None:
+    await _needs(cluster, INFERENCE_OBJECTIVES)
+    async with running() as server:
+        await serve(cluster, "a", server)
+        for name, priority in (("batch", -1), ("chat", 10)):
+            spec = {"poolRef": {"name": "a"}, "priority": priority}
+            await cluster.create(INFERENCE_OBJECTIVES, {"metadata": {"name": name}, "spec": spec})
+        async with gateway_before(cluster) as gateway:
+            (router,) = (router for _, router in gateway.brains)
+            await eventually(
+                lambda: (
+                    getattr(gateway.brains.rules_of(router), "priorities", None)
+                    == {"batch": -1, "chat": 10}
+                )
             )
-            for name, host in (
-                ("a", "a.example.com"),
-                ("b", "*.b.example.com"),
-                ("broken", "c.example.com"),
-                ("missing", "d.example.com"),
-            )
-        ),
-    )
-    await stage.route("web", [{"filters": [_redirect()]}])
-    found = await stage.programmed()
-    by_name = {one["name"]: one for one in found["status"]["listeners"]}
-    wrong = ("False", "InvalidCertificateRef")
-    assert condition(by_name["broken"], "ResolvedRefs") == wrong
-    assert condition(by_name["missing"], "ResolvedRefs") == wrong
 
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+            async def status(objective: str) -> int:
+                headers = {"x-gateway-inference-objective": objective}
+                return (await ask(gateway, "sim-8b", headers=headers))[0]
 
-    async def asked(name: str) -> bytes:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", stage.port(443), ssl=context, server_hostname=name
-        )
-        writer.write(f"GET /x HTTP/1.1\r\nhost: {name}\r\n\r\n".encode())
-        answer = await read_response(reader)
-        writer.close()
-        return answer
+            assert [await status(name) for name in ("batch", "chat", "unknown")] == [200] * 3
+            assert {one.request.priority for one in router.recent} == {-1, 10, 0}
+            (state,) = router.fleet
+            observe = router.fleet.observe_load
 
-    await eventually(lambda: _is(asked, "a.example.com", b"location: https://new.example.com/x"))
-    assert b" 302 " in await asked("x.b.example.com")
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        await asked("other.example.com")
-    # A renewed certificate is shown without a restart.
-    leaf = authority.issue_cert("a.example.com", "more.example.com")
-    chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
-    data = stage.tls_data(chain, leaf.private_key_pem.bytes())
-    await stage.cluster.objects.merge_patch(SECRETS, "a", {"data": data}, stage.namespace)
+            def busy(name: str, load: Load) -> None:
+                observe(name, replace(load, waiting=50.0))
 
-    async def shows_more() -> bool:
-        _, writer = await asyncio.open_connection(
-            "127.0.0.1", stage.port(443), ssl=context, server_hostname="a.example.com"
-        )
-        shown = writer.get_extra_info("peercert")["subjectAltName"]
-        writer.close()
-        return ("DNS", "more.example.com") in shown
-
-    await eventually(shows_more)
+            router.fleet.observe_load = busy  # type: ignore[method-assign]
+            await eventually(lambda: state.load is not None and state.load.waiting == 50.0)
+            assert [await status(name) for name in ("batch", "chat")] == [429, 200]
 
 
-async def test_a_pool_is_ours_when_it_names_nobody(stage: Stage) -> None:
-    async with echo_pods(["one"], ["127.0.0.21"]) as (pods, [port]):
-        await stage.cluster.pod("one", pods[0].ip, labels={"app": "llm"})
-        await stage.gateway()
-        await stage.pool("llm", [port], {"app": "llm"})
-        await stage.route("web", [path_rule("/echo", pool_ref("llm"))])
-        await stage.pool_is("llm", "Accepted", "True", "Accepted")
-        await stage.pool_is("llm", "ResolvedRefs", "True", "ResolvedRefs")
-        assert said(await stage.answers(200, "/echo/x"))["pod"] == "one"
-        assert (await stage.ask("/v1/chat/completions", body=chat())).startswith(b"HTTP/1.1 404")
-        await stage.cluster.pod_status("one", ip=pods[0].ip, ready=False)
-        await stage.answers(503, "/echo/x")
-        await stage.cluster.objects.delete(HTTP_ROUTES, "web", stage.namespace)
-        await stage.until(INFERENCE_POOLS, "llm", lambda said: said.get("parents") == [])
+async def test_a_canary_gets_its_share_and_answers_under_the_name_asked_for(
+    cluster: Cluster,
+) -> None:
+    await _needs(cluster, INFERENCE_MODEL_REWRITES)
+    async with AsyncExitStack() as stack:
+        stable = await stack.enter_async_context(running(model="food-v1"))
+        canary = await stack.enter_async_context(running(model="food-v2"))
+        await serve(cluster, "a", stable, canary)
+        targets = [{"modelRewrite": f"food-v{one}", "weight": 1} for one in (1, 2)]
+        rule = {"matches": [{"model": {"value": "food"}}], "targets": targets}
+        spec = {"poolRef": {"name": "a"}, "rules": [rule]}
+        await cluster.create(INFERENCE_MODEL_REWRITES, {"metadata": {"name": "c"}, "spec": spec})
+        gateway = await stack.enter_async_context(gateway_before(cluster))
+        (router,) = (router for _, router in gateway.brains)
+        await eventually(lambda: gateway.brains.rules_of(router) is not None)
+        ports = set()
+        for _ in range(20):
+            status, said, endpoint = await ask(gateway, "food")
+            assert (status, said["model"]) == (200, "food")
+            ports.add(endpoint.rpartition(":")[2])
+        assert ports == {str(stable.port), str(canary.port)}
+        status, text, _ = await ask(gateway, "food", stream=True)
+        assert status == 200
+        assert '"food"' in text
+        assert "food-v" not in text
+        assert (await ask(gateway, "food-v2"))[1]["model"] == "food-v2"  # no rule names it
 
 
-async def test_statuses_are_not_written_again_and_again(stage: Stage) -> None:
-    await stage.gateway()
-    await stage.route("web", [path_rule("/", backend("gone", 80))])
-    await stage.route_is("web", "ResolvedRefs", "False", "BackendNotFound")
-    await stage.programmed()
-    versions = [
-        (await stage.get(resource, name))["metadata"]["resourceVersion"]
-        for resource, name in ((GATEWAYS, "gw"), (HTTP_ROUTES, "web"))
-    ]
-    await stage.pool("unrelated", [80], {"app": "x"})
-    planned = stage.controller.plans
-    await eventually(lambda: stage.controller.plans > planned)
-    assert versions == [
-        (await stage.get(resource, name))["metadata"]["resourceVersion"]
-        for resource, name in ((GATEWAYS, "gw"), (HTTP_ROUTES, "web"))
-    ]
-    assert parent_condition((await stage.get(HTTP_ROUTES, "web"))["status"], "Accepted") == (
-        "True",
-        "Accepted",
-    )
+async def test_the_last_known_endpoints_serve_while_the_api_server_is_away(
+    cluster: Cluster,
+) -> None:
+    api = cluster.stand_in_only("stops the API server")
+    async with running() as server:
+        await serve(cluster, "a", server)
+        async with gateway_before(cluster) as gateway:
+            await api.stop()
+            assert (await ask(gateway, "sim-8b"))[0] == 200
+            await eventually(lambda: _stale(gateway) > 0)
+            assert (await ask(gateway, "sim-8b"))[0] == 200
+            page = await _metrics(gateway)
+            assert 'inferway_discovery_stale_seconds{namespace="' in page
+            await api.start()
+
+
+async def test_a_gateway_that_cannot_reach_the_cluster_says_that_it_is_not_ready(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.app._FIRST_ROUND_SECONDS", 0.1)
+    api = cluster.stand_in_only("takes permissions away")
+    api.access.refuse("inferencepools")
+    async with gateway_before(cluster) as gateway:
+        url = f"http://127.0.0.1:{gateway.admin_port}/readyz"
+        async with aiohttp.ClientSession() as http, http.get(url) as got:
+            assert got.status == 503
+            assert "pools are not known" in await got.text()
+
+
+def _stale(gateway: Gateway) -> float:
+    assert gateway.cluster is not None
+    assert gateway.cluster.discovery is not None
+    return max(cache.stale_seconds for cache in gateway.cluster.discovery.caches())
+
+
+async def _metrics(gateway: Gateway) -> str:
+    url = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+    async with aiohttp.ClientSession() as http, http.get(url) as got:
+        return await got.text()
+
+
+async def _needs(cluster: Cluster, resource: Any) -> None:
+    try:
+        await cluster.objects.list(resource, cluster.namespace)
+    except NotFoundError:
+        pytest.skip(f"the cluster has no definition of {resource.name}")

@@ -1,0 +1,284 @@
+"""Gateways, HTTPRoutes and their statuses, with traffic to Services and to pools of ours."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import trustme
+
+from endpoints.kubernetes.resources import INFERENCE_POOLS, SECRETS, SERVICES, Object
+from gateway.gatewayapi.controller import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES
+from tests.support.clusters import Cluster, eventually
+from tests.support.echo import echo_pods, said
+from tests.support.gateways import chat, read_response
+from tests.support.gatewaystage import (
+    Stage,
+    backend,
+    condition,
+    gateway_stage,
+    listener,
+    parent_condition,
+    path_rule,
+    pool_ref,
+)
+
+
+def _redirect() -> Object:
+    return {
+        "type": "RequestRedirect",
+        "requestRedirect": {"hostname": "new.example.com", "port": 443},
+    }
+
+
+async def _is(asked: Callable[[str], Awaitable[bytes]], name: str, part: bytes) -> bool:
+    return part in await asked(name)
+
+
+_NO_LOOPBACK = "EndpointSlices of a real API server must not have loopback addresses"
+
+
+@pytest.fixture
+async def stage(cluster: Cluster) -> AsyncIterator[Stage]:
+    async with gateway_stage(cluster) as found:
+        yield found
+
+
+async def test_a_class_of_ours_is_accepted_and_others_are_left_alone(stage: Stage) -> None:
+    other = f"{stage.gateway_class}-other"
+    await stage.cluster.objects.create(
+        GATEWAY_CLASSES,
+        {"metadata": {"name": other}, "spec": {"controllerName": "example.com/other"}},
+    )
+    try:
+        found = await stage.until(
+            GATEWAY_CLASSES,
+            stage.gateway_class,
+            lambda status: condition(status, "Accepted") == ("True", "Accepted"),
+        )
+        assert {"name": "InferencePool"} in found["status"]["supportedFeatures"]
+        unknown = await stage.get(GATEWAY_CLASSES, other)
+        assert condition(unknown.get("status") or {}, "Accepted") != ("True", "Accepted")
+    finally:
+        await stage.cluster.objects.delete(GATEWAY_CLASSES, other)
+
+
+async def test_a_gateway_says_how_its_listeners_are(stage: Stage) -> None:
+    await stage.gateway(
+        "gw",
+        listener(),
+        listener("other", 81, hostname="b.example.com"),
+        listener("again", 80),
+        listener("tcp", 8080, "TCP"),
+    )
+    found = await stage.programmed()
+    status = found["status"]
+    assert status["addresses"] == [{"type": "IPAddress", "value": "127.0.0.1"}]
+    assert condition(status, "Accepted") == ("True", "ListenersNotValid")
+    by_name = {one["name"]: one for one in status["listeners"]}
+    assert condition(by_name["http"], "Programmed") == ("True", "Programmed")
+    assert condition(by_name["other"], "Programmed") == ("True", "Programmed")
+    assert condition(by_name["again"], "Conflicted") == ("True", "HostnameConflict")
+    assert condition(by_name["again"], "Programmed") == ("False", "Invalid")
+    assert condition(by_name["tcp"], "Accepted") == ("False", "UnsupportedProtocol")
+    assert by_name["http"]["supportedKinds"][0]["kind"] == "HTTPRoute"
+    assert {one["observedGeneration"] for one in status["conditions"]} == {
+        found["metadata"]["generation"]
+    }
+
+
+async def test_routes_lead_to_services(stage: Stage) -> None:
+    stage.cluster.stand_in_only(_NO_LOOPBACK)
+    async with echo_pods(["one", "two"], ["127.0.0.1", "127.0.0.2"]) as (pods, [port]):
+        await stage.gateway()
+        await stage.service("all", 8000, [pod.ip for pod in pods], port)
+        await stage.service("first", 8000, [pods[0].ip], port)
+        await stage.route(
+            "web",
+            [path_rule("/all", backend("all", 8000)), path_rule("/x", backend("first", 8000))],
+        )
+        await stage.route_is("web", "Accepted", "True", "Accepted")
+        await stage.route_is("web", "ResolvedRefs", "True", "ResolvedRefs")
+        await stage.programmed()
+        assert said(await stage.answers(200, "/x/y"))["pod"] == "one"
+        seen = {said(await stage.ask("/all"))["pod"] for _ in range(4)}
+        assert seen == {"one", "two"}
+        assert (await stage.ask("/nowhere")).startswith(b"HTTP/1.1 404")
+        gateway = await stage.get(GATEWAYS, "gw")
+        assert gateway["status"]["listeners"][0]["attachedRoutes"] == 1
+        # What goes away is gone for traffic and statuses, too.
+        await stage.cluster.objects.delete(HTTP_ROUTES, "web", stage.namespace)
+        await stage.answers(404, "/x/y")
+        await stage.until(GATEWAYS, "gw", lambda said: said["listeners"][0]["attachedRoutes"] == 0)
+
+
+async def test_a_service_that_is_missing_is_said_and_comes_later(stage: Stage) -> None:
+    stage.cluster.stand_in_only(_NO_LOOPBACK)
+    await stage.gateway()
+    await stage.route("web", [path_rule("/", backend("late", 80))])
+    await stage.route_is("web", "ResolvedRefs", "False", "BackendNotFound")
+    await stage.programmed()
+    await stage.answers(500)
+    async with echo_pods(["one"], ["127.0.0.1"]) as (pods, [port]):
+        await stage.service("late", 80, [pods[0].ip], port)
+        await stage.route_is("web", "ResolvedRefs", "True", "ResolvedRefs")
+        await stage.answers(200)
+        await stage.cluster.objects.delete(SERVICES, "late", stage.namespace)
+        await stage.answers(500)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"filters": [{"type": "ExtensionRef"}]}, "UnsupportedValue"),
+        ({"filters": [{"type": "RequestMirror", "requestMirror": {}}]}, "UnsupportedValue"),
+    ],
+)
+async def test_what_is_not_supported_is_said(stage: Stage, rule: Object, reason: str) -> None:
+    stage.cluster.stand_in_only("a real API server checks the shape of filters first")
+    await stage.gateway()
+    await stage.route("web", [rule])
+    await stage.route_is("web", "Accepted", "False", reason)
+
+
+async def test_a_route_of_another_namespace_needs_to_be_allowed(stage: Stage) -> None:
+    await stage.gateway("gw", listener(hostname="a.example.com"))
+    await stage.route("elsewhere", [path_rule("/")], hostnames=["b.example.com"])
+    await stage.route("nowhere", [path_rule("/")], parents=[{"name": "gw", "sectionName": "no"}])
+    await stage.route_is("elsewhere", "Accepted", "False", "NoMatchingListenerHostname")
+    await stage.route_is("nowhere", "Accepted", "False", "NoMatchingParent")
+
+
+async def test_others_entries_of_a_status_stay(stage: Stage) -> None:
+    await stage.gateway()
+    await stage.route("web", [path_rule("/")], parents=[{"name": "gw"}, {"name": "somebody-elses"}])
+    await stage.route_is("web", "Accepted", "True", "Accepted")
+    theirs = {
+        "parentRef": {"name": "somebody-elses"},
+        "controllerName": "example.com/other",
+        "conditions": [
+            {
+                "type": "Accepted",
+                "status": "True",
+                "reason": "Accepted",
+                "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
+    }
+    found = await stage.get(HTTP_ROUTES, "web")
+    parents = [theirs, *found["status"]["parents"]]
+    await stage.cluster.objects.patch_status(
+        HTTP_ROUTES, "web", {"parents": parents}, stage.namespace
+    )
+    await stage.cluster.objects.merge_patch(
+        HTTP_ROUTES, "web", {"spec": {"parentRefs": [{"name": "somebody-elses"}]}}, stage.namespace
+    )
+    await stage.until(
+        HTTP_ROUTES,
+        "web",
+        lambda said: [one["controllerName"] for one in said["parents"]] == ["example.com/other"],
+    )
+
+
+async def test_https_listeners_show_the_secret_of_the_name_asked_for(stage: Stage) -> None:
+    authority = trustme.CA()
+    for name, host in (("a", "a.example.com"), ("b", "*.b.example.com")):
+        leaf = authority.issue_cert(host)
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+        await stage.tls_secret(name, chain, leaf.private_key_pem.bytes())
+    await stage.tls_secret("broken", b"no certificate", b"no key")
+    await stage.gateway(
+        "gw",
+        *(
+            listener(
+                name,
+                443,
+                "HTTPS",
+                hostname=host,
+                tls={"mode": "Terminate", "certificateRefs": [{"name": name}]},
+            )
+            for name, host in (
+                ("a", "a.example.com"),
+                ("b", "*.b.example.com"),
+                ("broken", "c.example.com"),
+                ("missing", "d.example.com"),
+            )
+        ),
+    )
+    await stage.route("web", [{"filters": [_redirect()]}])
+    found = await stage.programmed()
+    by_name = {one["name"]: one for one in found["status"]["listeners"]}
+    wrong = ("False", "InvalidCertificateRef")
+    assert condition(by_name["broken"], "ResolvedRefs") == wrong
+    assert condition(by_name["missing"], "ResolvedRefs") == wrong
+
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async def asked(name: str) -> bytes:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", stage.port(443), ssl=context, server_hostname=name
+        )
+        writer.write(f"GET /x HTTP/1.1\r\nhost: {name}\r\n\r\n".encode())
+        answer = await read_response(reader)
+        writer.close()
+        return answer
+
+    await eventually(lambda: _is(asked, "a.example.com", b"location: https://new.example.com/x"))
+    assert b" 302 " in await asked("x.b.example.com")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asked("other.example.com")
+    # A renewed certificate is shown without a restart.
+    leaf = authority.issue_cert("a.example.com", "more.example.com")
+    chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+    data = stage.tls_data(chain, leaf.private_key_pem.bytes())
+    await stage.cluster.objects.merge_patch(SECRETS, "a", {"data": data}, stage.namespace)
+
+    async def shows_more() -> bool:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", stage.port(443), ssl=context, server_hostname="a.example.com"
+        )
+        shown = writer.get_extra_info("peercert")["subjectAltName"]
+        writer.close()
+        return ("DNS", "more.example.com") in shown
+
+    await eventually(shows_more)
+
+
+async def test_a_pool_is_ours_when_it_names_nobody(stage: Stage) -> None:
+    async with echo_pods(["one"], ["127.0.0.21"]) as (pods, [port]):
+        await stage.cluster.pod("one", pods[0].ip, labels={"app": "llm"})
+        await stage.gateway()
+        await stage.pool("llm", [port], {"app": "llm"})
+        await stage.route("web", [path_rule("/echo", pool_ref("llm"))])
+        await stage.pool_is("llm", "Accepted", "True", "Accepted")
+        await stage.pool_is("llm", "ResolvedRefs", "True", "ResolvedRefs")
+        assert said(await stage.answers(200, "/echo/x"))["pod"] == "one"
+        assert (await stage.ask("/v1/chat/completions", body=chat())).startswith(b"HTTP/1.1 404")
+        await stage.cluster.pod_status("one", ip=pods[0].ip, ready=False)
+        await stage.answers(503, "/echo/x")
+        await stage.cluster.objects.delete(HTTP_ROUTES, "web", stage.namespace)
+        await stage.until(INFERENCE_POOLS, "llm", lambda said: said.get("parents") == [])
+
+
+async def test_statuses_are_not_written_again_and_again(stage: Stage) -> None:
+    await stage.gateway()
+    await stage.route("web", [path_rule("/", backend("gone", 80))])
+    await stage.route_is("web", "ResolvedRefs", "False", "BackendNotFound")
+    await stage.programmed()
+    versions = [
+        (await stage.get(resource, name))["metadata"]["resourceVersion"]
+        for resource, name in ((GATEWAYS, "gw"), (HTTP_ROUTES, "web"))
+    ]
+    await stage.pool("unrelated", [80], {"app": "x"})
+    planned = stage.controller.plans
+    await eventually(lambda: stage.controller.plans > planned)
+    assert versions == [
+        (await stage.get(resource, name))["metadata"]["resourceVersion"]
+        for resource, name in ((GATEWAYS, "gw"), (HTTP_ROUTES, "web"))
+    ]
+    assert parent_condition((await stage.get(HTTP_ROUTES, "web"))["status"], "Accepted") == (
+        "True",
+        "Accepted",
+    )
