@@ -315,6 +315,31 @@ class KubernetesSettings(Section, frozen=True):
         )
 
 
+class GatewayPort(Section, frozen=True):
+    """A port that Gateways name, and the one that is listened on instead; 0: any free one."""
+
+    gateway: Port
+    listen: Port
+
+
+class PickerSettings(Section, frozen=True):
+    """How other people's endpoint pickers are asked."""
+
+    timeout: Seconds = 10.0
+    connect_timeout: Seconds = 1.0
+    tls: Literal["off", "unverified"] = "off"
+
+
+class GatewayApiSettings(Section, frozen=True):
+    """Being a Gateway API implementation in the cluster of ``kubernetes``."""
+
+    controller: Text = "inferway.dev/gateway-controller"
+    addresses: tuple[Text, ...] = ("127.0.0.1",)
+    published: tuple[Text, ...] = ()
+    ports: tuple[GatewayPort, ...] = ()
+    pickers: PickerSettings = PickerSettings()
+
+
 class LogSettings(Section, frozen=True):
     """What is written about it all."""
 
@@ -333,6 +358,7 @@ class Settings(Section, frozen=True):
     admin: AdminSettings = AdminSettings()
     endpoints: tuple[EndpointSettings, ...] = ()
     kubernetes: KubernetesSettings | None = None
+    gateway_api: GatewayApiSettings | None = None
     routing: RoutingSettings = RoutingSettings()
     kv_events: KvEventSettings | None = None
     tokenizers: dict[Text, Text] = {}

@@ -140,7 +140,7 @@ def picker_of(
 ) -> tuple[PickerPlan | None, Condition]:
     """A pool's picker, None when the pool is left to us, and the pool's ``ResolvedRefs``.
 
-    ``ours`` are the Services (``namespace/name``) behind which we pick ourselves.
+    ``ours`` are the names of the Services behind which we pick ourselves.
     """
     namespace = pool["metadata"].get("namespace") or ""
     ref = spec_of(pool).get("endpointPickerRef")
@@ -155,7 +155,7 @@ def picker_of(
 
     if (group, kind) != ("", "Service"):
         return wrong(f"An endpoint picker is a Service, not {kind} of group {group!r}.")
-    if f"{namespace}/{name}" in ours:
+    if name in ours:
         return None, Condition("ResolvedRefs", True, "ResolvedRefs", "This gateway picks.")
     service = snapshot.services.get((namespace, name))
     if service is None:

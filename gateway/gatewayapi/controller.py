@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
 
-from endpoints.kubernetes.cache import Cache, CacheSettings
+from endpoints.discovery.kubernetes.pods import trimmed
+from endpoints.kubernetes.cache import Cache, CacheSettings, without_managed_fields
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
 from endpoints.kubernetes.objects import Objects
@@ -75,10 +76,29 @@ class Pickers(Protocol):
         """Close those that are in use no more."""
 
 
+class _Scoped:
+    """One resource in one namespace, in several, or in all of them."""
+
+    def __init__(self, caches: Sequence[Cache]) -> None:
+        self.caches = tuple(caches)
+
+    @property
+    def objects(self) -> Mapping[Key, Object]:
+        """All that is known."""
+        if len(self.caches) == 1:
+            return self.caches[0].objects
+        return {key: item for cache in self.caches for key, item in cache.objects.items()}
+
+    @property
+    def listed(self) -> bool:
+        """Whether the objects were ever known."""
+        return all(cache.listed for cache in self.caches)
+
+
 class GatewayController:
     """The Gateways of our class in one cluster, from `start` to `stop`.
 
-    ``namespace``: look at this one only; None: at all.
+    ``namespaces``: look at these only; empty: at all.
     """
 
     def __init__(
@@ -89,7 +109,7 @@ class GatewayController:
         pools: PoolKeeper,
         pickers: Pickers,
         *,
-        namespace: str | None = None,
+        namespaces: Sequence[str] = (),
         cache_settings: CacheSettings | None = None,
     ) -> None:
         self._rules = rules
@@ -98,13 +118,25 @@ class GatewayController:
         self._pickers = pickers
         self._objects = Objects(connection, MANAGER)
 
-        def cache(resource: Resource, *, field_selector: str | None = None) -> Cache:
-            return Cache(
-                connection,
-                resource,
-                namespace=namespace if resource.namespaced else None,
-                field_selector=field_selector,
-                settings=cache_settings,
+        def cache(
+            resource: Resource,
+            *,
+            field_selector: str | None = None,
+            trim: Callable[[Object], Object] = without_managed_fields,
+        ) -> _Scoped:
+            scopes = (namespaces if resource.namespaced else ()) or (None,)
+            return _Scoped(
+                [
+                    Cache(
+                        connection,
+                        resource,
+                        namespace=scope,
+                        field_selector=field_selector,
+                        settings=cache_settings,
+                        trim=trim,
+                    )
+                    for scope in scopes
+                ]
             )
 
         self._classes = cache(GATEWAY_CLASSES)
@@ -116,7 +148,7 @@ class GatewayController:
         self._slices = cache(ENDPOINT_SLICES)
         self._secrets = cache(SECRETS, field_selector="type=kubernetes.io/tls")
         self._namespaces = cache(NAMESPACES)
-        self._pods = cache(PODS)
+        self._pods = cache(PODS, trim=trimmed)
         self._changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._plain: dict[Target, tuple[object, PlainDestination]] = {}
@@ -126,10 +158,11 @@ class GatewayController:
     @property
     def caches(self) -> tuple[Cache, ...]:
         """What is followed."""
-        return (
+        scoped = (
             *(self._classes, self._gateways, self._routes, self._grants, self._pool_objects),
             *(self._services, self._slices, self._secrets, self._namespaces, self._pods),
         )
+        return tuple(cache for one in scoped for cache in one.caches)
 
     # --- life --------------------------------------------------------------------------------
 
@@ -150,6 +183,10 @@ class GatewayController:
                 await self._loop
         for cache in self.caches:
             await cache.stop()
+
+    def changed(self) -> None:
+        """Something outside of the cluster's objects changed: look again."""
+        self._changed.set()
 
     def _note(self, _changed: frozenset[Key]) -> None:
         self._changed.set()

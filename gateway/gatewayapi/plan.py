@@ -64,7 +64,7 @@ class GatewayRules:
 
     ``addresses``: where Gateways may listen; the first one is for those that name none.
     ``published``: what statuses say instead of the first one, which may be a wildcard.
-    ``own_pickers``: Services (``namespace/name``) behind which we pick ourselves.
+    ``own_pickers``: names of the Services behind which we pick ourselves.
     """
 
     controller: str = CONTROLLER

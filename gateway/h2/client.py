@@ -19,7 +19,6 @@ from gateway.h2.headers import Block, literal_block
 from gateway.h2.limits import Limits
 from gateway.h2.stream import AFTER_OUR_END, AFTER_PEER_END, Receiver, State, Stream
 
-
 _NO_TABLE = b"\x20"  # a dynamic table size update: to 0
 
 

@@ -8,28 +8,16 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 from gateway.gatewayapi.backends import PickerPlan
 from gateway.picking.call import PickerCall
 from gateway.picking.channel import Channel, NoStreamError
 from gateway.proxy.heads import RequestHead
 from gateway.proxy.picking import Asker, EndpointPicker, Picking
+from gateway.settings import PickerSettings
 
 _MOST_CONNECTIONS: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class PickerSettings:
-    """How pickers are talked to; times in seconds.
-
-    ``timeout``: for the pick, and for the look at a response's head. ``tls``: pickers mostly show
-    a certificate that they made themselves, so none is checked.
-    """
-
-    timeout: float = 10.0
-    connect_timeout: float = 1.0
-    tls: Literal["off", "unverified"] = "off"
 
 
 class _Waiting(Picking):

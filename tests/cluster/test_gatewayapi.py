@@ -8,10 +8,22 @@ import pytest
 import trustme
 
 from endpoints.kubernetes.resources import INFERENCE_POOLS, SECRETS, SERVICES, Object
+from gateway.app import Gateway
 from gateway.gatewayapi.controller import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES
+from gateway.gatewayapi.plan import Place
+from gateway.settings import (
+    AdminSettings,
+    GatewayApiSettings,
+    GatewayPort,
+    KubernetesSettings,
+    ListenSettings,
+    LogSettings,
+    ProbeSettings,
+    Settings,
+)
 from tests.support.clusters import Cluster, eventually
 from tests.support.echo import echo_pods, said
-from tests.support.gateways import chat, read_response
+from tests.support.gateways import MODEL, chat, post, read_response, send
 from tests.support.gatewaystage import (
     Stage,
     backend,
@@ -22,6 +34,7 @@ from tests.support.gatewaystage import (
     path_rule,
     pool_ref,
 )
+from tests.support.upstreams import Upstream, unary
 
 
 def _redirect() -> Object:
@@ -282,3 +295,73 @@ async def test_statuses_are_not_written_again_and_again(stage: Stage) -> None:
         "True",
         "Accepted",
     )
+
+
+async def test_one_process_discovers_pools_and_is_their_gateway(cluster: Cluster) -> None:
+    name = f"inferway.dev/{cluster.namespace}"
+    where = cluster.settings
+    settings = Settings(
+        listen=ListenSettings(port=0),
+        admin=AdminSettings(port=0),
+        kubernetes=KubernetesSettings(
+            url=where.url, kubeconfig=where.kubeconfig, namespaces=(cluster.namespace,)
+        ),
+        gateway_api=GatewayApiSettings(controller=name, ports=(GatewayPort(gateway=80, listen=0),)),
+        probes=ProbeSettings(interval=0.1, models_interval=0.2),
+        log=LogSettings(access=False, level="warning"),
+    )
+    await cluster.objects.create(
+        GATEWAY_CLASSES,
+        {"metadata": {"name": cluster.namespace}, "spec": {"controllerName": name}},
+    )
+    gateway = Gateway(settings)
+    await gateway.start()
+    try:
+        async with Upstream(unary(), port=0) as upstream:
+            await cluster.pod(
+                "one",
+                "127.0.0.1",
+                labels={"app": "llm"},
+                annotations={"inferway.dev/models": MODEL},
+            )
+            await cluster.create(
+                GATEWAYS,
+                {
+                    "metadata": {"name": "gw"},
+                    "spec": {"gatewayClassName": cluster.namespace, "listeners": [listener()]},
+                },
+            )
+            pool = {
+                "selector": {"matchLabels": {"app": "llm"}},
+                "targetPorts": [{"number": upstream.port}],
+            }
+            await cluster.create(INFERENCE_POOLS, {"metadata": {"name": "llm"}, "spec": pool})
+            rules = [path_rule("/", pool_ref("llm"))]
+            route = {"parentRefs": [{"name": "gw"}], "rules": rules}
+            await cluster.create(HTTP_ROUTES, {"metadata": {"name": "llm"}, "spec": route})
+            data = post("/v1/chat/completions", chat())
+
+            async def answers() -> bool:
+                assert gateway.gateways is not None
+                port = gateway.gateways.ports.port_of(Place("127.0.0.1", 80))
+                return port is not None and b" 200 OK" in await send(port, data)
+
+            await eventually(answers)
+            router = gateway.brains.of(f"{cluster.namespace}/llm")
+            assert router is not None
+            [state] = router.fleet
+            assert state.ledger.requests == 0
+            hosts = {
+                one.fields[b"host"] for one in upstream.received if one.head.startswith(b"POST")
+            }
+            assert hosts == {b"gateway"}  # as the client wrote it
+            # A pool that is made anew under its name has a new brain, which is asked from then on.
+            await cluster.objects.delete(INFERENCE_POOLS, "llm", cluster.namespace)
+            await eventually(lambda: gateway.brains.of(f"{cluster.namespace}/llm") is None)
+            await cluster.create(INFERENCE_POOLS, {"metadata": {"name": "llm"}, "spec": pool})
+            await eventually(answers)
+            assert gateway.brains.of(f"{cluster.namespace}/llm") is not router
+        await gateway.drain()
+    finally:
+        await gateway.stop()
+        await cluster.objects.delete(GATEWAY_CLASSES, cluster.namespace)

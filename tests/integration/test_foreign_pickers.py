@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.gatewayapi.backends import PickerPlan
-from gateway.picking.pickers import GrpcPicker, PickerSettings
+from gateway.picking.pickers import GrpcPicker
 from gateway.proxy.destinations import PlainDestination
 from gateway.routes.rules import Rule
+from gateway.settings import PickerSettings
 from routing.fleet import Endpoint
 from tests.support.gateways import MODEL, chat, post, send, until
 from tests.support.lwepp import (

@@ -24,18 +24,18 @@ from gateway.gatewayapi.controller import (
     REFERENCE_GRANTS,
     GatewayController,
 )
-from gateway.gatewayapi.ownpools import OwnPools
 from gateway.gatewayapi.plan import GatewayRules, Place
 from gateway.gatewayapi.ports import ListeningPorts
-from gateway.picking.pickers import GrpcPickers, PickerSettings
+from gateway.picking.pickers import GrpcPickers
 from gateway.pool import Pool
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.pool import Pools, PoolSettings
 from gateway.record import RequestRecord
-from gateway.settings import ProbeSettings, ProxySettings, Settings
+from gateway.settings import PickerSettings, ProbeSettings, ProxySettings, Settings
 from gateway.telemetry import Telemetry
 from tests.support.clusters import QUICK, Cluster, eventually
 from tests.support.gateways import send
+from tests.support.ownpools import OwnPools
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
 
@@ -329,7 +329,7 @@ async def gateway_stage(
         ports,
         pools,
         grpc_pickers,
-        namespace=None if all_namespaces else cluster.namespace,
+        namespaces=() if all_namespaces else (cluster.namespace,),
         cache_settings=QUICK,
     )
     await controller.start()
