@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -200,6 +201,11 @@ def certificate_in(secret: Object) -> Certificate:
         raise ValueError(f"it has no {error.args[0]}") from error
     except binascii.Error as error:
         raise ValueError(f"its data is no base64: {error}") from error
+    return _pair(chain, key)
+
+
+@lru_cache(maxsize=256)  # every plan looks at every Secret
+def _pair(chain: bytes, key: bytes) -> Certificate:
     try:
         [leaf, *_] = x509.load_pem_x509_certificates(chain)
         public = load_pem_private_key(key, None).public_key()
