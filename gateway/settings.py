@@ -72,6 +72,11 @@ Method: TypeAlias = Annotated[
 ]
 
 
+NamespacedName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^[a-z0-9.-]+/[a-z0-9.-]+$", description="namespace/name")
+]
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A part of the settings. What is built in code, not from a file, is not checked."""
 
@@ -336,6 +341,7 @@ class GatewayApiSettings(Section, frozen=True):
     controller: Text = "inferway.dev/gateway-controller"
     addresses: tuple[Text, ...] = ("127.0.0.1",)
     published: tuple[Text, ...] = ()
+    service: NamespacedName | None = None
     ports: tuple[GatewayPort, ...] = ()
     pickers: PickerSettings = PickerSettings()
 

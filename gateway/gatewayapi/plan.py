@@ -63,13 +63,15 @@ class GatewayRules:
     """What is not in the cluster: who we are and where we listen.
 
     ``addresses``: where Gateways may listen; the first one is for those that name none.
-    ``published``: what statuses say instead of the first one, which may be a wildcard.
+    ``published``: what statuses say instead of the first one, which may be a wildcard; without it
+    the addresses of ``service``, the Service that clients reach us by.
     ``own_pickers``: names of the Services behind which we pick ourselves.
     """
 
     controller: str = CONTROLLER
     addresses: tuple[str, ...] = ("127.0.0.1",)
     published: tuple[str, ...] = ()
+    service: Key | None = None
     own_pickers: frozenset[str] = frozenset()
 
 
@@ -237,19 +239,26 @@ class _Planner:
                 )
                 for one in listeners
             ]
-            address = self._address(gateway)[0]
-            shown: Iterable[str] = (address,)
-            if address == self._rules.addresses[0] and self._rules.published:
-                shown = self._rules.published
             self._say(
                 "Gateway",
                 gateway,
                 {
-                    "addresses": [{"type": "IPAddress", "value": one} for one in shown],
+                    "addresses": self._shown(self._address(gateway)[0]),
                     "conditions": self._written(self._gateway_conditions(key), gateway),
                     "listeners": said,
                 },
             )
+
+    def _shown(self, address: str) -> list[Object]:
+        """The addresses that clients should use for those that listen on ours."""
+        rules = self._rules
+        if address == rules.addresses[0]:
+            if rules.published:
+                return [_address_of(one) for one in rules.published]
+            if rules.service is not None:
+                service = self._snapshot.services.get(rules.service)
+                return [] if service is None else reached_by(service)
+        return [_address_of(address)]
 
     def _listener_conditions(self, listener: Listener, key: Key) -> list[Condition]:
         if key in self._refused:
@@ -444,3 +453,21 @@ def _pool_accepted(pool: Object) -> Condition:
             "Accepted", False, "NotSupportedByParent", f"{protocol} is not spoken to endpoints."
         )
     return Condition("Accepted", True, "Accepted", "The pool is served.")
+
+
+def reached_by(service: Object) -> list[Object]:
+    """The addresses of a Service: its load balancer's, else its own."""
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    found = [
+        _address_of(one["ip"]) if one.get("ip") else {"type": "Hostname", "value": one["hostname"]}
+        for one in ingress
+        if one.get("ip") or one.get("hostname")
+    ]
+    own = spec_of(service).get("clusterIP")
+    if not found and own and own != "None":
+        found = [_address_of(own)]
+    return found
+
+
+def _address_of(address: str) -> Object:
+    return {"type": "IPAddress", "value": address}

@@ -67,6 +67,7 @@ class GatewayApi:
                 controller=settings.controller,
                 addresses=settings.addresses,
                 published=settings.published,
+                service=_key(settings.service),
                 own_pickers=own,
             ),
             self.ports,
@@ -97,3 +98,10 @@ class GatewayApi:
         await self._controller.stop()
         await self.ports.stop()
         await self._pickers.stop()
+
+
+def _key(service: str | None) -> Key | None:
+    if service is None:
+        return None
+    namespace, _, name = service.partition("/")
+    return namespace, name

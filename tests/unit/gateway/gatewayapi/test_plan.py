@@ -92,6 +92,28 @@ def test_another_address_may_be_published() -> None:
     assert status["addresses"] == [{"type": "IPAddress", "value": "192.0.2.1"}]
 
 
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"spec": {"clusterIP": "10.9.8.7"}}, ["10.9.8.7"]),
+        ({"spec": {"clusterIP": "None"}}, []),
+        (
+            {
+                "spec": {"clusterIP": "10.9.8.7"},
+                "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "lb"}]}},
+            },
+            ["192.0.2.1", "lb"],
+        ),
+    ],
+)
+def test_the_addresses_of_our_service_are_shown(facts: Object, shown: list[str]) -> None:
+    rules = GatewayRules(addresses=("0.0.0.0",), service=("ours", "gateway"))
+    ours = {**service("gateway", namespace="ours"), **facts}
+    found = planned(gateways=keyed(gateway()), services=keyed(ours), rules=rules)
+    status = written(found, "Gateway", "gw")
+    assert [one["value"] for one in status["addresses"]] == shown
+
+
 def test_of_two_gateways_the_older_ones_listener_stays() -> None:
     newer = {"creationTimestamp": "2026-02-01T00:00:00Z"}
     found = planned(
