@@ -151,9 +151,9 @@ class Gateway:
         if not await pool.wait_first_round(_FIRST_ROUND_SECONDS):
             _log.warning("some endpoints have not answered yet; serving with those that have")
         if settings.kubernetes is not None:
-            self.cluster = await self._start_cluster(settings, settings.kubernetes)
-            if settings.gateway_api is not None:
-                self.gateways = await self._start_gateways(settings.gateway_api, self.cluster)
+            await self._start_cluster(settings, settings.kubernetes)
+        if settings.gateway_api is not None and self.cluster is not None:
+            self.gateways = await self._start_gateways(settings.gateway_api, self.cluster)
         if self._changes is not None:
             self._spawn(self._follow(self._changes))
         collect_young_only()
@@ -175,15 +175,14 @@ class Gateway:
             },
         )
 
-    async def _start_cluster(
-        self, settings: Settings, kubernetes: KubernetesSettings
-    ) -> ClusterPools:
-        cluster = ClusterPools(
+    async def _start_cluster(self, settings: Settings, kubernetes: KubernetesSettings) -> None:
+        cluster = self.cluster = ClusterPools(
             kubernetes,
             self.brains,
             new_pool=self._new_pool,
             drop_pool=self._drop_pool,
             spawn=self._spawn,
+            changed=self._pools_changed,
             tls=_trust(settings.proxy),
         )
         self._running.push_async_callback(cluster.stop)
@@ -191,7 +190,6 @@ class Gateway:
             await cluster.start()
         except NotConfiguredError as error:
             raise StartError(f"kubernetes: {error}") from error
-        return cluster
 
     async def _start_gateways(
         self, settings: GatewayApiSettings, cluster: ClusterPools
@@ -253,6 +251,17 @@ class Gateway:
             self._spawn(certificate.keep_fresh())
         return bodies
 
+    def _picked(self) -> Iterator[tuple[str, Router]]:
+        """The pools that Envoy is served from; those of a cluster by their names alone."""
+        extproc = self._settings.extproc
+        if self._settings.kubernetes is None:
+            yield STATIC if extproc is None else extproc.pool, self.router
+            return
+        names = [name.rpartition("/")[2] for name, _ in self.brains]
+        for name, router in self.brains:
+            short = name.rpartition("/")[2]
+            yield short if names.count(short) == 1 else name, router
+
     def _watched(self) -> Iterator[Cache]:
         if self.cluster is not None and self.cluster.discovery is not None:
             yield from self.cluster.discovery.caches()
@@ -261,8 +270,7 @@ class Gateway:
 
     def _picker_metrics(self, bodies: Bodies) -> Iterator[Collector]:
         if bodies.books is not None:
-            router = self.router
-            yield PickerMetrics(bodies.books, self._telemetry, router.fleet, router.prefix)
+            yield PickerMetrics(bodies.books, self._telemetry, self._picked)
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
@@ -346,6 +354,13 @@ class Gateway:
     def _brains_changed(self) -> None:
         if self.gateways is not None:
             self.gateways.pools_changed()
+
+    def _pools_changed(self) -> None:
+        """The cluster has other pools, or they say something else."""
+        context = None if self.bodies is None else self.bodies.processor_context
+        if context is not None and context.pools is not None and self.cluster is not None:
+            context.pools.called(self.cluster.pickers())
+            context.pools.changed()
 
     def _fleets_changed(self) -> None:
         names = {state.name for _, router in self.brains for state in router.fleet}

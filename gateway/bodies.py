@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gateway.brains import Brains
 from gateway.extproc.addresses import AddressBook
 from gateway.extproc.context import ProcessorContext
+from gateway.extproc.pools import PickerPools
 from gateway.extproc.server import ExtProcServer
 from gateway.pickerbooks import PickerBooks
 from gateway.proxy.context import ProxyContext
@@ -71,6 +72,7 @@ class Bodies:
                 log_request=shared.log_request,
                 log_traffic=shared.log_traffic,
                 tokenizing=shared.tokenizing,
+                pools=None if settings.kubernetes is None else PickerPools(shared.brains),
                 objectives=settings.routing.objectives,
                 internal_fields=settings.proxy.internal_fields,
                 max_json_depth=settings.proxy.max_json_depth,
@@ -149,6 +151,8 @@ class Bodies:
         """The fleet has these endpoints now."""
         if self.processor_context is not None:
             self.processor_context.book.changed()
+            if self.processor_context.pools is not None:
+                self.processor_context.pools.changed()
             self.processor_context.books.keep_endpoints(names)
 
     def served(self) -> str:

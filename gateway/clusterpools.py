@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from ssl import SSLContext
 
 from endpoints.discovery.kubernetes.discovery import KubernetesDiscovery
@@ -23,7 +23,7 @@ class ClusterPools:
     """Keeps `Brains` in step with a cluster, from `start` to `stop`.
 
     ``new_pool`` makes one that is routed to by its name, ``drop_pool`` ends the routing;
-    ``spawn`` runs work beside.
+    ``spawn`` runs work beside; ``changed`` is told when `specs` are others.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class ClusterPools:
         new_pool: Callable[[str], Pool],
         drop_pool: Callable[[str], None],
         spawn: Callable[[Coroutine[object, object, None]], None],
+        changed: Callable[[], None],
         tls: SSLContext | None,
     ) -> None:
         self.settings = settings
@@ -41,6 +42,7 @@ class ClusterPools:
         self._new_pool = new_pool
         self._drop_pool = drop_pool
         self._spawn = spawn
+        self._changed = changed
         self._tls = tls
         self._members: dict[str, _Member] = {}
         self.specs: dict[str, PoolSpec] = {}
@@ -88,6 +90,7 @@ class ClusterPools:
         if name not in self._members:
             member = self._members[name] = _Member(self._new_pool(name))
             self._spawn(self._run(member))
+        self._changed()
 
     def pool_left(self, spec: PoolSpec) -> None:
         """Give it no new requests; those in flight may end."""
@@ -98,6 +101,13 @@ class ClusterPools:
             self._drop_pool(name)
             member.left.set()
             member.want(())
+        self._changed()
+
+    def pickers(self) -> Iterator[tuple[str, str, str]]:
+        """For each pool that names a Service as its picker: its full name, and the Service's."""
+        for name, spec in self.specs.items():
+            if spec.picker is not None and spec.picker.kind == "Service":
+                yield name, spec.namespace, spec.picker.name
 
     def endpoints(self, pool: str, wanted: Sequence[Endpoint]) -> None:
         """These are its endpoints now."""

@@ -19,6 +19,7 @@ from gateway.settings import (
     AdminSettings,
     CorsSettings,
     EndpointSettings,
+    KubernetesSettings,
     ListenSettings,
     LogSettings,
     ProxySettings,
@@ -213,6 +214,7 @@ def _checked(data: object, source: str) -> Settings:
         *_routing_problems(settings.routing),
         *_port_problems(settings.listen, settings.admin),
         *_extproc_problems(settings),
+        *_kubernetes_problems(settings.kubernetes),
         *_proxy_problems(settings.proxy),
         *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
@@ -264,6 +266,25 @@ def _extproc_problems(settings: Settings) -> Iterator[Problem]:
             "extproc.max_message_bytes",
             f"{extproc.max_message_bytes} is less than max_body_bytes, {extproc.max_body_bytes}: "
             "in BUFFERED mode a body is one message",
+        )
+
+
+def _kubernetes_problems(kubernetes: KubernetesSettings | None) -> Iterator[Problem]:
+    if kubernetes is None:
+        return
+    if kubernetes.url is not None and kubernetes.kubeconfig is not None:
+        yield Problem("kubernetes.kubeconfig", "has no effect beside kubernetes.url; drop one")
+    for key in ("token_file", "ca_file"):
+        if getattr(kubernetes, key) is not None and kubernetes.url is None:
+            yield Problem(f"kubernetes.{key}", "goes with kubernetes.url only")
+    if kubernetes.context is not None and kubernetes.kubeconfig is None:
+        yield Problem("kubernetes.context", "goes with kubernetes.kubeconfig only")
+    for group in kubernetes.rule_groups:
+        if group.count("/") != 1:
+            yield Problem("kubernetes.rule_groups", f"{group!r} is not right; write group/version")
+    if not kubernetes.inference_pools and not kubernetes.services:
+        yield Problem(
+            "kubernetes.services", "nothing is served: name a Service, or let inference_pools be"
         )
 
 

@@ -80,12 +80,12 @@ def _keyed(name: Step, value: object) -> dict[tuple[tuple[str, Any], ...], dict[
 
 
 def put(item: dict[str, Any], path: Path, value: object) -> None:
-    """Set a field, making what holds it."""
+    """Set a field, making what holds it; an empty object empties nothing."""
     holder: Any = item
     for step, after in itertools.pairwise(path):
         holder = _inside(holder, step, after)
     step = path[-1]
-    if isinstance(step, str):
+    if isinstance(step, str) and not (value == {} and isinstance(holder.get(step), dict)):
         holder[step] = value
 
 
