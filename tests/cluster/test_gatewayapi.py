@@ -3,10 +3,15 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trustme
 
+from endpoints.kubernetes.connection import ClusterSettings, open_connection
+from endpoints.kubernetes.listwatch import Phase
+from endpoints.kubernetes.objects import Objects
 from endpoints.kubernetes.resources import INFERENCE_POOLS, SECRETS, SERVICES, Object
 from gateway.app import Gateway
 from gateway.gatewayapi.controller import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES
@@ -34,6 +39,7 @@ from tests.support.gatewaystage import (
     path_rule,
     pool_ref,
 )
+from tests.support.kustomizations import KUBERNETES, build
 from tests.support.upstreams import Upstream, unary
 
 
@@ -365,3 +371,71 @@ async def test_one_process_discovers_pools_and_is_their_gateway(cluster: Cluster
     finally:
         await gateway.stop()
         await cluster.objects.delete(GATEWAY_CLASSES, cluster.namespace)
+
+
+async def test_the_deployed_role_is_enough(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = cluster.stand_in_only("its access rules are those of the base in deploy/")
+    rules = build(KUBERNETES / "gateway").one("ClusterRole")["rules"]
+    token = tmp_path / "token"
+    token.write_text("gateway-token")
+    tester = tmp_path / "tester"
+    tester.write_text("tester-token")
+    server.access.grant("gateway", rules)
+    server.access.tokens |= {"gateway-token": "gateway", "tester-token": "tester"}
+    here = ClusterSettings(url=server.url, token_file=str(tester))
+    connection = await open_connection(here)
+    everything = replace(
+        cluster, settings=here, connection=connection, objects=Objects(connection, "tester")
+    )
+    settings = Settings(
+        listen=ListenSettings(port=0),
+        admin=AdminSettings(port=0),
+        kubernetes=KubernetesSettings(
+            url=server.url, token_file=str(token), namespaces=("*",), nodes=False
+        ),
+        gateway_api=GatewayApiSettings(ports=(GatewayPort(gateway=80, listen=0),)),
+        log=LogSettings(access=False),
+    )
+    gateway = Gateway(settings)
+    try:
+        item = {
+            "metadata": {"name": "inferway"},
+            "spec": {"controllerName": "inferway.dev/gateway-controller"},
+        }
+        await everything.objects.create(GATEWAY_CLASSES, item)
+        await gateway.start()
+        stage = Stage(everything, None, "inferway", "")  # type: ignore[arg-type]
+        await stage.gateway()
+        await stage.pool("llm", [8000], {"app": "llm"})
+        await stage.route("web", [path_rule("/", pool_ref("llm"))])
+        await stage.programmed()
+        await stage.route_is("web", "ResolvedRefs", "True", "ResolvedRefs")
+        await stage.pool_is("llm", "Accepted", "True", "Accepted")
+        assert gateway.gateways is not None
+        phases = {one.resource.name: one.condition.phase for one in gateway.gateways.caches()}
+        assert set(phases.values()) == {Phase.SYNCED}
+        assert "can't be written" not in caplog.text
+        await everything.objects.delete(GATEWAY_CLASSES, "inferway")
+    finally:
+        await gateway.stop()
+        await connection.close()
+        server.access.tokens.clear()
+
+
+async def test_a_lost_api_server_changes_nothing_for_clients(stage: Stage) -> None:
+    server = stage.cluster.stand_in_only("it is stopped")
+    async with echo_pods(["one"], ["127.0.0.1"]) as (pods, [port]):
+        await stage.gateway()
+        await stage.service("svc", 80, [pods[0].ip], port)
+        await stage.route("web", [path_rule("/", backend("svc", 80))])
+        await stage.programmed()
+        await stage.answers(200)
+        await server.stop()
+        await eventually(lambda: not stage.controller.caches[0].synced)
+        assert (await stage.ask()).startswith(b"HTTP/1.1 200")
+        await server.start()
+        await stage.route("late", [path_rule("/late", backend("svc", 80))])
+        await stage.route_is("late", "Accepted", "True", "Accepted")
+        await stage.answers(200, "/late")
