@@ -10,7 +10,8 @@ from gateway.gatewayapi.snapshot import POOL_GROUP, Key, Object, Objects, Snapsh
 from gateway.routes.rules import Target, TargetKind
 
 _RESOLVED: Final = Condition("ResolvedRefs", True, "ResolvedRefs", "Every backend is there.")
-_HTTP_1: Final = frozenset({None, "", "http", "kubernetes.io/http"})
+H2C: Final = "kubernetes.io/h2c"
+_SPOKEN: Final = frozenset({None, "", "http", "kubernetes.io/http", H2C})
 _SERVICE_NAME: Final = "kubernetes.io/service-name"
 
 
@@ -66,7 +67,7 @@ class BackendResolver:
         found = port_of(service, port)
         if found is None:
             return self._broken("BackendNotFound", f"{where} has no port {port}")
-        if found.get("appProtocol") not in _HTTP_1:
+        if found.get("appProtocol") not in _SPOKEN:
             return self._broken(
                 "UnsupportedProtocol", f"{where} wants {found['appProtocol']} on port {port}"
             )

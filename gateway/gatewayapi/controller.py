@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
@@ -30,11 +31,11 @@ from endpoints.kubernetes.resources import (
     Resource,
 )
 from gateway.brains import Brains
-from gateway.gatewayapi.backends import PickerPlan
+from gateway.gatewayapi.backends import H2C, PickerPlan
 from gateway.gatewayapi.members import members
 from gateway.gatewayapi.plan import GatewayRules, Plan, StatusWrite, plan
 from gateway.gatewayapi.ports import ListeningPorts
-from gateway.gatewayapi.snapshot import GATEWAY_GROUP, Snapshot
+from gateway.gatewayapi.snapshot import GATEWAY_GROUP, Snapshot, spec_of
 from gateway.proxy.destinations import BrainDestination, Destination, PlainDestination
 from gateway.proxy.picking import EndpointPicker
 from gateway.routes.rules import Target, TargetKind
@@ -235,7 +236,7 @@ class GatewayController:
     async def _destinations(self, found: Plan) -> dict[Target, Destination]:
         where: dict[Target, Destination] = {}
         for target, service in found.services.items():
-            endpoints = [Endpoint(one, f"http://{one}") for one in service.addresses]
+            endpoints = [Endpoint(one, f"{service.scheme}://{one}") for one in service.addresses]
             where[target] = self._kept(
                 target, service, partial(PlainDestination, str(target), endpoints)
             )
@@ -246,6 +247,8 @@ class GatewayController:
             if picker is None:
                 own[key] = endpoints
             else:
+                if spec_of(self._pool_objects.objects[key]).get("appProtocol") == H2C:
+                    endpoints = [replace(one, url=f"h2c{one.url[4:]}") for one in endpoints]
                 where[target] = self._kept(
                     target,
                     (picker, tuple(endpoints)),

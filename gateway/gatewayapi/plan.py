@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.gatewayapi.attachment import Attachment, attachments
-from gateway.gatewayapi.backends import BackendResolver, PickerPlan, Slices, picker_of
+from gateway.gatewayapi.backends import (
+    H2C,
+    BackendResolver,
+    PickerPlan,
+    Slices,
+    picker_of,
+    port_of,
+)
 from gateway.gatewayapi.conditions import Condition, entry_of, parents_with, written
 from gateway.gatewayapi.listeners import (
     Certificate,
@@ -40,6 +47,7 @@ SUPPORTED_FEATURES: Final = (
     "GatewayHTTPListenerIsolation",
     "GatewayPort8080",
     "HTTPRoute",
+    "HTTPRouteBackendProtocolH2C",
     "HTTPRouteBackendRequestHeaderModification",
     "HTTPRouteBackendTimeout",
     "HTTPRouteHostRewrite",
@@ -104,9 +112,10 @@ class StatusWrite:
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """A Service's port: the addresses that are ready there."""
+    """A Service's port: the addresses that are ready there, and what is spoken."""
 
     addresses: tuple[str, ...]
+    scheme: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +386,7 @@ class _Planner:
             picker, resolved = picker_of(
                 pool, self._snapshot, self._slices, self._rules.own_pickers
             )
-            accepted = _pool_accepted(pool)
+            accepted = _pool_accepted(pool, picker)
             if accepted.holds:
                 self._pools[Target(TargetKind.POOL, *key)] = picker
             entries = []
@@ -406,7 +415,9 @@ class _Planner:
 
     def _service(self, target: Target) -> ServicePlan:
         service = self._snapshot.services[target.namespace, target.name]
-        return ServicePlan(self._slices.addresses(service, target.port))
+        port = port_of(service, target.port) or {}
+        scheme = "h2c" if port.get("appProtocol") == H2C else "http"
+        return ServicePlan(self._slices.addresses(service, target.port), scheme)
 
     # --- what comes of it --------------------------------------------------------------------
 
@@ -446,12 +457,10 @@ class _Planner:
             self._statuses.append(StatusWrite(kind, key_of(item), version, status))
 
 
-def _pool_accepted(pool: Object) -> Condition:
-    protocol = spec_of(pool).get("appProtocol") or "http"
-    if protocol != "http":
-        return Condition(
-            "Accepted", False, "NotSupportedByParent", f"{protocol} is not spoken to endpoints."
-        )
+def _pool_accepted(pool: Object, picker: PickerPlan | None) -> Condition:
+    if spec_of(pool).get("appProtocol") == H2C and picker is None:
+        message = "Endpoints that this gateway picks itself are probed in HTTP/1.1, not in h2c."
+        return Condition("Accepted", False, "NotSupportedByParent", message)
     return Condition("Accepted", True, "Accepted", "The pool is served.")
 
 

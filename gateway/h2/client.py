@@ -25,7 +25,7 @@ _NO_TABLE = b"\x20"  # a dynamic table size update: to 0
 class ResponseReceiver(Receiver, Protocol):
     """Who a response is for."""
 
-    def fields(self, fields: dict[bytes, bytes]) -> None:
+    def fields(self, fields: list[tuple[bytes, bytes]]) -> None:
         """A response's fields, or its trailers, which have no ``:status``."""
 
 
@@ -44,6 +44,7 @@ class ClientConnection(Connection):
         self._most = limits.max_streams  # at a time, until the peer says fewer
         self._decoder = Decoder(limits.max_header_list)
         self._receivers: dict[int, ResponseReceiver] = {}
+        self._held: set[int] = set()
 
     @property
     def free(self) -> bool:
@@ -69,6 +70,21 @@ class ClientConnection(Connection):
         self.sender.block(stream.id, block, end=False)
         return stream
 
+    def hold(self, stream: Stream) -> None:
+        """Let the peer send no more on a stream than its window lets through already."""
+        if stream.state is not State.CLOSED:
+            self._held.add(stream.id)
+
+    def release(self, stream: Stream) -> None:
+        """Let it send again."""
+        if stream.id in self._held:
+            self._held.discard(stream.id)
+            self._open_window(stream)
+
+    def _open_window(self, stream: Stream) -> None:
+        if stream.id not in self._held:
+            super()._open_window(stream)
+
     def our_end(self, stream: Stream, block: bytes) -> None:
         """We have said everything: there are no trailers in requests of ours."""
         self.sender.emit(f.head(0, f.DATA, f.END_STREAM, stream.id))
@@ -80,7 +96,8 @@ class ClientConnection(Connection):
         if encoded is None:
             return
         try:
-            fields = dict(self._decoder.decode(encoded.block, raw=True))
+            decoded = self._decoder.decode(encoded.block, raw=True)
+            fields = [(name, value) for name, value in decoded]
         except (HPACKError, ValueError) as error:
             raise ConnectionFaultError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
         stream = self.streams.get(encoded.stream_id)
@@ -108,6 +125,7 @@ class ClientConnection(Connection):
 
     def _gone(self, stream: Stream) -> None:
         self._receivers.pop(stream.id, None)
+        self._held.discard(stream.id)
         super()._gone(stream)
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
-from gateway.h2.client import ClientConnection, NoStreamError
-from gateway.h2.connection import Phase
+from gateway.h2.channel import ClientChannel
+from gateway.h2.client import ClientConnection
 from gateway.h2.frames import ErrorCode
 from gateway.h2.limits import Limits
 from gateway.h2.stream import Stream
@@ -88,10 +88,10 @@ class CallStream:
 
     # --- from HTTP/2 -------------------------------------------------------------------------
 
-    def fields(self, fields: dict[bytes, bytes]) -> None:
+    def fields(self, fields: list[tuple[bytes, bytes]]) -> None:
         """The response begins, or ends with trailers."""
-        status = fields.get(b":status", b"200")
-        if status != b"200" or fields.get(b"grpc-status", b"0") != b"0":
+        said = dict(fields)
+        if said.get(b":status", b"200") != b"200" or said.get(b"grpc-status", b"0") != b"0":
             self._refused = True
 
     def data(self, data: bytes) -> None:
@@ -126,81 +126,25 @@ class CallStream:
             call.lost(reason)
 
 
-class Channel:
-    """One connection: an `asyncio.Protocol` by shape. ``gone`` is called once, at its end."""
+class Channel(ClientChannel):
+    """One connection to a picker."""
 
-    def __init__(self, scheme: bytes, authority: bytes, gone: Callable[["Channel"], None]) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._flushing = False
-        self._connection = ClientConnection(_LIMITS, self._wake)
+    def __init__(
+        self, scheme: bytes, authority: bytes, gone: Callable[[ClientChannel], None]
+    ) -> None:
+        super().__init__(_LIMITS, gone)
         self._scheme = scheme
         self._authority = authority
-        self._gone = gone
         self._streams: set[CallStream] = set()
-
-    @property
-    def free(self) -> bool:
-        """Whether another call can be made."""
-        return self._transport is not None and self._connection.free
 
     def ask(
         self, asker: Asker, head: RequestHead, body: bytes, scheme: bytes, seconds: float
     ) -> PickerCall:
         """Make a call; ``seconds`` for each answer. Raises `NoStreamError`."""
         stream = CallStream(seconds, self._streams.discard)
-        stream.open(self._connection, self._scheme, self._authority)
+        stream.open(self.connection, self._scheme, self._authority)
         self._streams.add(stream)
         call = PickerCall(asker, stream.send, stream.hang_up, stream.expect)
         stream.call = call
         call.begin(head, body, scheme)
         return call
-
-    def close(self) -> None:
-        """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    # --- from the event loop -----------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._flush()
-
-    def data_received(self, data: bytes) -> None:
-        """Frames came."""
-        self._connection.receive(data, asyncio.get_running_loop().time())
-        self._flush()
-        if self._connection.phase is Phase.CLOSED or self._connection.drained:
-            self.close()
-
-    def eof_received(self) -> bool:
-        """A peer that stops sending has gone."""
-        return False
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """Every call ends."""
-        self._transport = None
-        self._connection.lost()
-        self._gone(self)
-
-    def pause_writing(self) -> None:
-        """The picker does not keep up."""
-        self._connection.pause()
-
-    def resume_writing(self) -> None:
-        """It caught up."""
-        self._connection.resume()
-
-    def _wake(self) -> None:
-        if not self._flushing and self._transport is not None:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        if self._transport is not None and (out := self._connection.take()):
-            self._transport.write(b"".join(out))
-
-
-__all__ = ["CallStream", "Channel", "NoStreamError"]

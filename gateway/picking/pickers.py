@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from gateway.gatewayapi.backends import PickerPlan
+from gateway.h2.channel import ClientChannel
+from gateway.h2.client import NoStreamError
 from gateway.picking.call import PickerCall
-from gateway.picking.channel import Channel, NoStreamError
+from gateway.picking.channel import Channel
 from gateway.proxy.heads import RequestHead
 from gateway.proxy.picking import Asker, EndpointPicker, Picking
 from gateway.settings import PickerSettings
@@ -118,9 +120,8 @@ class GrpcPicker(EndpointPicker):
         channel = Channel(scheme, self.plan.name.encode(), self._gone)
         return cast(asyncio.BaseProtocol, cast(object, channel))
 
-    def _gone(self, channel: Channel) -> None:
-        if channel in self._channels:
-            self._channels.remove(channel)
+    def _gone(self, channel: ClientChannel) -> None:
+        self._channels = [one for one in self._channels if one is not channel]
 
     def close(self) -> None:
         """Close its connections; requests that are asked about hear of it."""

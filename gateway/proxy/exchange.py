@@ -148,11 +148,13 @@ class Exchange(Owner):
 
     def _follow(self, rules: PoolRules, router: Router, api: Api, call: Call) -> Call:
         """The call as the rules of its pool want it."""
-        context, model = self._context, call.model
-        target = model if model is None else target_of(rules, model, context.dice)
-        if model is not None and target is not None and target != model:
-            self._asked_model = model
-            call, self._body = renamed(api, self._body, target)
+        context = self._context
+        model: str | None = call.model  # written out: mypyc would take it for None alone
+        if model is not None:
+            target = target_of(rules, model, context.dice)
+            if target != model:
+                self._asked_model = model
+                call, self._body = renamed(api, self._body, target)
         set_priority(rules, router, call, self._head.fields, context.now())
         return call
 

@@ -9,8 +9,9 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -29,10 +30,10 @@ from tests.support.gatewaystage import (
     Stage,
     gateway_stage,
     listener,
-    parent_condition,
     path_rule,
     pool_ref,
 )
+from tests.support.h2servers import Request, h2_server
 from tests.support.lwepp import SELECTION, SERVED_HEADER, Picker, running_picker
 
 PRIMARY, SECONDARY = "conformance-primary", "conformance-secondary"
@@ -390,11 +391,29 @@ async def test_inference_pool_app_protocol(suite: Suite) -> None:
             for number, pod in enumerate(one.pods):
                 answer = await suite.until_status(200, f"/{one.name}", selection=[one.at(number)])
                 assert said(answer)["pod"] == pod.name
-    # h2c is not spoken to endpoints, and that is said.
-    await suite.stage.pool("h2c-pool", [3001], {"app": "h2c"}, appProtocol="kubernetes.io/h2c")
-    await suite.route("h2c", path_rule("/h2c", pool_ref("h2c-pool")))
-    await suite.stage.pool_is("h2c-pool", "Accepted", "False", "NotSupportedByParent")
-    await suite.until_status(500, "/h2c")
-    assert parent_condition(
-        (await suite.stage.get(HTTP_ROUTES, "h2c"))["status"], "ResolvedRefs"
-    ) == ("True", "ResolvedRefs")
+    async with AsyncExitStack() as running:
+        names = [f"h2c-{number}" for number in range(3)]
+        pods = [EchoPod(name, f"127.0.26.{number + 1}") for number, name in enumerate(names)]
+        port = 0
+        for pod in pods:
+            respond = partial(_echo_h2, pod)
+            server = await running.enter_async_context(h2_server(respond, ip=pod.ip, port=port))
+            port = server.port
+            await suite.stage.cluster.pod(pod.name, pod.ip, labels={"app": "h2c"})
+        picker = await running.enter_async_context(
+            running_picker([pod.address(port) for pod in pods])
+        )
+        await suite.stage.service("h2c-epp", 9002, ["127.0.0.1"], picker.port)
+        ref = {"name": "h2c-epp", "port": {"number": 9002}}
+        protocol = "kubernetes.io/h2c"
+        await suite.stage.pool("h2c-pool", [port], {"app": "h2c"}, ref, appProtocol=protocol)
+        await suite.route("h2c", path_rule("/h2c", pool_ref("h2c-pool")))
+        for pod in pods:
+            answer = await suite.until_status(200, "/h2c", selection=[pod.address(port)])
+            assert said(answer)["pod"] == pod.name
+            assert picker.served[-1] == pod.address(port)
+
+
+def _echo_h2(pod: EchoPod, request: Request) -> None:
+    body = json.dumps({"pod": pod.name}).encode()
+    request.answer(body, [(b"content-length", b"%d" % len(body))])

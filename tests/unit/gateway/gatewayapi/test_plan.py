@@ -273,7 +273,8 @@ def resolved(*backends: Object, **objects: Any) -> tuple[str, str]:
         (to_service("svc", 81), "BackendNotFound"),
         (to_service("svc", None), "InvalidKind"),
         (to_service("outside"), "InvalidKind"),
-        (to_service("h2c"), "UnsupportedProtocol"),
+        (to_service("h2c"), "ResolvedRefs"),
+        (to_service("wss"), "UnsupportedProtocol"),
         (to_service("svc", namespace="other"), "RefNotPermitted"),
         (to_pool("llm"), "ResolvedRefs"),
         (to_pool("llm", port=1234), "ResolvedRefs"),
@@ -287,6 +288,7 @@ def test_backends(backend: Object, reason: str) -> None:
         service(),
         service("outside", type="ExternalName"),
         service("h2c", entry={"appProtocol": "kubernetes.io/h2c"}),
+        service("wss", entry={"appProtocol": "kubernetes.io/wss"}),
     )
     status = "True" if reason == "ResolvedRefs" else "False"
     assert resolved(backend, services=services, pools=keyed(pool())) == (status, reason)
@@ -452,14 +454,34 @@ def test_a_route_that_is_refused_makes_no_parent() -> None:
     assert not [one for one in found.statuses if one.kind == "InferencePool"]
 
 
-def test_http_2_to_endpoints_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("picker", "accepted"),
+    [(None, ("False", "NotSupportedByParent")), (EPP, ("True", "Accepted"))],
+)
+def test_h2c_endpoints_need_somebody_elses_picker(
+    picker: Object | None, accepted: tuple[str, str]
+) -> None:
     found = planned(
         gateways=keyed(gateway()),
         routes=keyed(route(rule(to_pool("llm")))),
-        pools=keyed(pool(appProtocol="kubernetes.io/h2c")),
+        pools=keyed(pool(picker=picker, appProtocol="kubernetes.io/h2c")),
+        services=keyed(service("epp", 9002)),
     )
-    assert parent(found, "InferencePool", "llm")["Accepted"] == ("False", "NotSupportedByParent")
-    assert not found.pools
+    assert parent(found, "InferencePool", "llm")["Accepted"] == accepted
+    assert bool(found.pools) is (picker is not None)
+
+
+def test_a_services_protocol_is_known() -> None:
+    services = keyed(service("h2c", entry={"appProtocol": "kubernetes.io/h2c"}), service())
+    found = planned(
+        gateways=keyed(gateway()),
+        routes=keyed(route(rule(to_service("svc"), to_service("h2c")))),
+        services=services,
+    )
+    assert {target.name: one.scheme for target, one in found.services.items()} == {
+        "svc": "http",
+        "h2c": "h2c",
+    }
 
 
 # --- writing -------------------------------------------------------------------------------------
