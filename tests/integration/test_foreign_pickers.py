@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from gateway.extproc.server import ExtProcServer
 from gateway.gatewayapi.backends import PickerPlan
 from gateway.picking.pickers import GrpcPicker
 from gateway.proxy.destinations import PlainDestination
 from gateway.routes.rules import Rule
+from gateway.selfsigned import self_signed_context
 from gateway.settings import PickerSettings
 from routing.fleet import Endpoint
 from tests.support.gateways import MODEL, chat, post, send, until
@@ -24,7 +26,7 @@ from tests.support.lwepp import (
     immediate,
     running_picker,
 )
-from tests.support.processors import running_processor
+from tests.support.processors import processor, running_processor
 from tests.support.routed import RoutedPort, pool, routed_port, to
 from tests.support.upstreams import Received, Upstream, stream, unary
 
@@ -306,3 +308,23 @@ async def test_many_requests_share_a_connection() -> None:
                 await until(lambda: picker.open == 0)
         assert {status(answer) for answer in answers} == {200}
         assert len(one.received) == len(two.received) == 30
+
+
+async def test_a_picker_may_show_any_certificate() -> None:
+    async with Upstream(unary()) as upstream:
+        made = processor([upstream.url], models=(MODEL,))
+        made.readiness.ready()
+        made.server = ExtProcServer(made.context, made.readiness)
+        await made.server.start(self_signed_context(("h2",)))
+        settings = PickerSettings(tls="unverified")
+        plan = PickerPlan((f"127.0.0.1:{made.port}",), False, "picker.ns")
+        picker = GrpcPicker(plan, settings)
+        endpoints = [Endpoint(upstream.url.removeprefix("http://"), upstream.url)]
+        where = {pool("p"): PlainDestination("ns/pool", endpoints, picker)}
+        try:
+            async with routed_port([Rule(backends=(to(pool("p")),))], where) as port:
+                answer = await send(port.port, post(PATH, chat()))
+        finally:
+            picker.close()
+            await made.server.stop()
+    assert status(answer) == 200
