@@ -294,7 +294,6 @@ class KubernetesSettings(Section, frozen=True):
     pod_labels: tuple[Text, ...] = ()
     node_labels: tuple[Text, ...] = NODE_LABELS
     rule_groups: tuple[Text, ...] = RULE_GROUPS
-    status: bool = False
 
     def cluster(self) -> ClusterSettings:
         """How to reach its API server."""

@@ -1,4 +1,7 @@
-"""``python -m bench.apiserver --port 8001``: a stand-in of its own, until interrupted."""
+"""``python -m bench.apiserver --port 8001``: a stand-in of its own, until interrupted.
+
+SIGUSR1 closes all watches, SIGUSR2 forgets the history, so that they must list again.
+"""
 
 import argparse
 import asyncio
@@ -15,8 +18,11 @@ async def _serve(port: int) -> None:
     sys.stdout.write(f"{server.url}\n")
     sys.stdout.flush()
     over = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, over.set)
+        loop.add_signal_handler(name, over.set)
+    loop.add_signal_handler(signal.SIGUSR1, server.close_watches)
+    loop.add_signal_handler(signal.SIGUSR2, server.forget)
     await over.wait()
     await server.stop()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +18,7 @@ from bench.apiserver.kinds import Catalogue
 from bench.apiserver.selectors import Matches, everything, field_selector, label_selector
 from bench.apiserver.store import Item, Store, Writer
 from bench.apiserver.target import Target, target_of
-from bench.apiserver.watching import Watcher
+from bench.apiserver.watching import Watcher, only_metadata
 
 _JSON: Final = "application/json"
 _MERGE: Final = "application/merge-patch+json"
@@ -61,6 +62,7 @@ class ApiServer:
         self.requests: dict[str, int] = {}
         """How often each verb was asked for, and served or not."""
         self.port = 0
+        self._scheme = "http"
         self._runner: web.AppRunner | None = None
         self._watches: set[_Open] = set()
         self._pages: dict[str, tuple[int, list[Item]]] = {}
@@ -71,20 +73,23 @@ class ApiServer:
     @property
     def url(self) -> str:
         """Where it is, once started."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def watches(self) -> int:
         """How many watches are open."""
         return len(self._watches)
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen on a free port of loopback; after `stop`, on the same one again."""
+        self._scheme = "http" if tls is None else "https"
         app = web.Application(client_max_size=8 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(
+            self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=tls
+        )
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -129,7 +134,7 @@ class ApiServer:
                 return _json(self._read(target))
             if request.query.get("watch") in _YES:
                 return await self._watch(request, target)
-            return _json(self._list(request.query, target))
+            return _json(self._list(request, target))
         except Failure as failure:
             headers = {}
             if failure.details and "retryAfterSeconds" in failure.details:
@@ -254,7 +259,8 @@ class ApiServer:
 
     # --- lists and watches -----------------------------------------------------------------------
 
-    def _list(self, query: Mapping[str, str], target: Target) -> Item:
+    def _list(self, request: web.Request, target: Target) -> Item:
+        query = request.query
         token = query.get("continue")
         if token:
             if token not in self._pages:
@@ -271,6 +277,13 @@ class ApiServer:
             self._pages[token] = (version, rest)
             metadata["continue"] = token
             metadata["remainingItemCount"] = len(rest)
+        if _wants_metadata(request):
+            return {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": metadata,
+                "items": [only_metadata(item) for item in items],
+            }
         api_version = target.kind.api_version(target.version)
         return {
             "kind": f"{target.kind.kind}List",
@@ -284,7 +297,13 @@ class ApiServer:
         given = query.get("resourceVersion") or "0"
         if not given.isdigit():
             raise bad_request(f"invalid resource version {given!r}")
-        watcher = Watcher(self.store, target, _matches(query, target), int(given))
+        watcher = Watcher(
+            self.store,
+            target,
+            _matches(query, target),
+            int(given),
+            metadata_only=_wants_metadata(request),
+        )
         initial: list[bytes] = []
         if query.get("sendInitialEvents") in _YES:
             initial = watcher.initial(bookmark=query.get("allowWatchBookmarks") in _YES)
@@ -346,6 +365,10 @@ def _matches(query: Mapping[str, str], target: Target) -> Matches:
     if not tests:
         return everything
     return lambda item: all(test(item) for test in tests)
+
+
+def _wants_metadata(request: web.Request) -> bool:
+    return "as=PartialObjectMetadata" in request.headers.get("Accept", "")
 
 
 def _versioned(item: Item, target: Target) -> Item:

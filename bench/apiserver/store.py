@@ -102,8 +102,12 @@ class Store:
         return found
 
     def forget(self) -> None:
-        """Drop the history, as compaction does: watches from before now must list again."""
+        """Drop the history, as compaction does: every watch must list again.
+
+        A version passes, as if something else had been written: nobody is up to date any more.
+        """
         self._history.clear()
+        self.version = next(self._versions)
         self.forgotten = self.version
 
     def listen(self, told: Callable[[], None]) -> Callable[[], None]:

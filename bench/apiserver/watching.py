@@ -13,7 +13,16 @@ from bench.apiserver.target import Target
 class Watcher:
     """One watch: what it narrows to, and up to which version it has been served."""
 
-    def __init__(self, store: Store, target: Target, matches: Matches, version: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        target: Target,
+        matches: Matches,
+        version: int,
+        *,
+        metadata_only: bool = False,
+    ) -> None:
+        self._metadata_only = metadata_only
         self._store = store
         self._target = target
         self._matches = matches
@@ -68,8 +77,19 @@ class Watcher:
 
     def _line(self, what: str, item: dict[str, Any]) -> bytes:
         target = self._target
+        if self._metadata_only:
+            return _encode({"type": what, "object": only_metadata(item)})
         versioned = {**item, "apiVersion": target.kind.api_version(target.version)}
         return _encode({"type": what, "object": versioned})
+
+
+def only_metadata(item: dict[str, Any]) -> dict[str, Any]:
+    """The object as those get it who ask for metadata alone."""
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": item["metadata"],
+    }
 
 
 def _encode(event: dict[str, Any]) -> bytes:

@@ -9,18 +9,19 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
-from endpoints.kubernetes.connection import Connection
-from endpoints.kubernetes.errors import KubernetesError, UnreachableError
+from endpoints.kubernetes.connection import JSON, Connection
+from endpoints.kubernetes.errors import GoneError, KubernetesError, UnreachableError
 from endpoints.kubernetes.lines import Lines
 from endpoints.kubernetes.listwatch import Condition, List, ListWatch, Pacing, Phase, Wait, Watch
 from endpoints.kubernetes.resources import Key, Object, Resource
 
 _log = logging.getLogger(__name__)
 _NOTHING: frozenset[Key] = frozenset()
+_METADATA: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1," + JSON
 
 OnChange: TypeAlias = Callable[[frozenset[Key]], object]
 """Told which objects came, changed or went; empty when only the condition changed."""
@@ -52,7 +53,8 @@ class Cache:
 
     In one ``namespace`` (None: all of them), narrowed by selectors. Objects are replaced, never
     changed, so an object's identity says whether anything about it is new. ``required`` False:
-    that it is missing or forbidden is nothing to alarm anybody about.
+    that it is missing or forbidden is nothing to alarm anybody about. ``metadata_only``: have the
+    API server send nothing but the objects' metadata.
     """
 
     def __init__(
@@ -66,11 +68,15 @@ class Cache:
         settings: CacheSettings | None = None,
         trim: Callable[[Object], Object] = without_managed_fields,
         required: bool = True,
+        metadata_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.resource = resource
         self.namespace = namespace
         self.required = required
+        self._accept = (JSON, JSON)
+        if metadata_only:
+            self._accept = (_METADATA.format("List"), _METADATA.format(""))
         self._connection = connection
         self._path = resource.path(namespace)
         self.label_selector = label_selector or ""
@@ -179,13 +185,16 @@ class Cache:
                     await self._watch(action)
             except KubernetesError as error:
                 self._machine.failed(error, self._clock())
+            except Exception as error:  # a defect here must not end the following for good
+                _log.exception("%s: what the API server said can't be used", self.resource.name)
+                self._machine.failed(GoneError(410, "Defect", repr(error)), self._clock())
             self._note(_NOTHING)
 
     async def _list(self, action: List) -> None:
         query = {**self._narrow, "limit": str(self._settings.page)}
         if action.token is not None:
             query["continue"] = action.token
-        page = await self._connection.request("GET", self._path, query)
+        page = await self._connection.request("GET", self._path, query, accept=self._accept[0])
         self._note(self._machine.page(page, self._clock()))
 
     async def _watch(self, action: Watch) -> None:
@@ -199,7 +208,11 @@ class Cache:
             "timeoutSeconds": str(lasts),
         }
         stream = self._connection.stream(
-            self._path, query, seconds=lasts + 15.0, quiet_seconds=settings.quiet_seconds
+            self._path,
+            query,
+            seconds=lasts + 15.0,
+            quiet_seconds=settings.quiet_seconds,
+            accept=self._accept[1],
         )
         lines = Lines()
         async with stream as chunks:

@@ -18,7 +18,8 @@ that is away leaves the last known objects. What a failure means is in the `Cond
 - unreachable, 5xx, 429, 401: back-off that doubles, jittered; a ``Retry-After`` is honoured;
 - 403 (RBAC) and 404 (no such resource in the cluster: its definition is not installed): tried
   again slowly, as nothing but an operator can mend them;
-- a watch that ends at once without a word counts as a failure, or it would become a busy loop.
+- a watch that ends at once without a word counts as a failure, and so does a second 410 without
+  a watch that went well in between: either would become a busy loop.
 
 Source: Kubernetes API concepts, "Efficient detection of changes"; client-go's reflector.
 """
@@ -122,6 +123,7 @@ class ListWatch:
         self._store: dict[Key, Object] = {}
         self._listed: dict[Key, Object] = {}
         self._failures = 0
+        self._gone = 0  # times that everything had to be listed again, since a watch went well
         self._opened: float | None = None
         self._heard = False
         self._after: Action = List()
@@ -174,6 +176,7 @@ class ListWatch:
         if kind == "ERROR":
             self.failed(error_of_status(item), now)
             return _NOTHING
+        self._gone = 0
         version = (item.get("metadata") or {}).get("resourceVersion")
         if version:
             self.action = Watch(version)
@@ -189,7 +192,7 @@ class ListWatch:
         """The watch ended without an error: it goes on from the last known version."""
         opened, self._opened = self._opened, None
         if self._heard or (opened is not None and now - opened >= self._pacing.least):
-            self._failures = 0
+            self._failures = self._gone = 0
             return
         self._pause(self._backoff(), self.action)
 
@@ -203,10 +206,10 @@ class ListWatch:
         resume: Action = self.action if isinstance(self.action, Watch) else List()
         self._listed.clear()
         if isinstance(error, GoneError):
-            again = isinstance(self.action, List) and self.action.token is None
+            self._gone += 1
             self.action = List()
-            if again:  # a list that asks for nothing old can't be answered so
-                self._become(Phase.STALE, now, str(error))
+            if self._gone > 1:  # no watch went well in between: it would be a busy loop
+                self._become(Phase.STALE if self.listed else Phase.SYNCING, now, str(error))
                 self._pause(self._backoff(), List())
             return
         if isinstance(error, ForbiddenError | NotFoundError):

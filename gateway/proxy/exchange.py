@@ -149,11 +149,10 @@ class Exchange(Owner):
     def _follow(self, rules: PoolRules, router: Router, api: Api, call: Call) -> Call:
         """The call as the rules of its pool want it."""
         context = self._context
-        model: str | None = call.model  # written out: mypyc would take it for None alone
-        if model is not None:
-            target = target_of(rules, model, context.dice)
-            if target != model:
-                self._asked_model = model
+        if call.model is not None:
+            target = target_of(rules, call.model, context.dice)
+            if target != call.model:
+                self._asked_model = call.model
                 call, self._body = renamed(api, self._body, target)
         set_priority(rules, router, call, self._head.fields, context.now())
         return call

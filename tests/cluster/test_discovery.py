@@ -2,15 +2,22 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from endpoints.discovery.kubernetes.discovery import KubernetesDiscovery
 from endpoints.discovery.kubernetes.pools import PoolSpec
 from endpoints.discovery.kubernetes.rules import NO_RULES, PoolRules
 from endpoints.discovery.kubernetes.settings import DiscoverySettings, ServiceSource
+from endpoints.kubernetes.cache import Cache
+from endpoints.kubernetes.connection import ClusterSettings, open_connection
+from endpoints.kubernetes.errors import ForbiddenError, UnauthorizedError
 from endpoints.kubernetes.listwatch import Phase
+from endpoints.kubernetes.objects import Objects
 from endpoints.kubernetes.resources import (
     ENDPOINT_SLICES,
     INFERENCE_MODEL_REWRITES,
@@ -22,6 +29,9 @@ from endpoints.kubernetes.resources import (
 )
 from routing.endpoint import Endpoint
 from tests.support.clusters import QUICK, Cluster, eventually
+
+RBAC = Path(__file__).parents[2] / "deploy/kubernetes/rbac.yaml"
+_ZONE = "topology.kubernetes.io/zone"
 
 
 class Told:
@@ -225,9 +235,9 @@ async def test_objectives_and_rewrites_follow_their_objects(cluster: Cluster) ->
 async def test_a_headless_service_is_a_pool_without_any_definitions(cluster: Cluster) -> None:
     source = ServiceSource(cluster.namespace, "vllm", "http")
     members = [
-        {"addresses": ["127.0.0.2"], "targetRef": {"kind": "Pod", "name": "a"}},
-        {"addresses": ["127.0.0.3"], "conditions": {"ready": False}},
-        {"addresses": ["127.0.0.4"], "conditions": {"ready": True, "terminating": True}},
+        {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Pod", "name": "a"}},
+        {"addresses": ["10.0.0.3"], "conditions": {"ready": False}},
+        {"addresses": ["10.0.0.4"], "conditions": {"ready": True, "terminating": True}},
     ]
     slices = {
         "metadata": {"name": "vllm-1", "labels": {"kubernetes.io/service-name": "vllm"}},
@@ -240,7 +250,7 @@ async def test_a_headless_service_is_a_pool_without_any_definitions(cluster: Clu
         assert set(told.wanted["vllm"]) == {"a:8000"}
         ready = {"endpoints": [{**members[0]}, {**members[1], "conditions": {"ready": True}}]}
         await cluster.objects.merge_patch(ENDPOINT_SLICES, "vllm-1", ready, cluster.namespace)
-        await eventually(lambda: set(told.wanted["vllm"]) == {"a:8000", "127.0.0.3:8000"})
+        await eventually(lambda: set(told.wanted["vllm"]) == {"a:8000", "10.0.0.3:8000"})
 
 
 async def test_an_api_server_that_restarts_empties_nothing(cluster: Cluster) -> None:
@@ -279,6 +289,41 @@ async def test_what_may_not_be_read_is_said_and_the_rest_works(
         assert "late" not in told.wanted  # not known is not empty
 
 
+async def test_the_role_that_is_shipped_is_enough_and_no_more(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = cluster.stand_in_only("grants and takes permissions")
+    node = f"node-{cluster.namespace}"
+    await cluster.objects.create(NODES, {"metadata": {"name": node, "labels": {_ZONE: "z"}}})
+    await cluster.create(INFERENCE_POOLS, pool("qwen"))
+    await cluster.pod("a", "127.0.0.2", labels={"app": "qwen"}, nodeName=node)
+    for item in yaml.safe_load_all(RBAC.read_text()):
+        if item["kind"] == "Role":
+            server.access.grant("inferway", item["rules"], cluster.namespace)
+        elif item["kind"] == "ClusterRole":
+            server.access.grant("inferway", item["rules"])
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    server.access.tokens["secret"] = "inferway"
+    us = ClusterSettings(url=server.url, token_file=str(token))
+    connection = await open_connection(us)
+    try:
+        source = ServiceSource(cluster.namespace, "plain")
+        async with discovering(replace(cluster, connection=connection), services=(source,)) as told:
+            await eventually(lambda: dict(told.wanted["qwen"]["a:8000"].labels)["zone"] == "z")
+            await eventually(lambda: told.wanted.get("plain") == {})
+        assert "not allowed" not in caplog.text
+        with pytest.raises(ForbiddenError):
+            await Objects(connection).get(PODS, "a", cluster.namespace)
+        with pytest.raises(ForbiddenError):
+            await Objects(connection).list(PODS)
+        token.write_text("old")
+        with pytest.raises(UnauthorizedError):
+            await Objects(connection).list(PODS, cluster.namespace)
+    finally:
+        await connection.close()
+
+
 async def test_a_pool_that_breaks_the_rules_is_named_and_the_last_good_one_stays(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,8 +339,6 @@ async def test_a_pool_that_breaks_the_rules_is_named_and_the_last_good_one_stays
 
 
 async def _has(cluster: Cluster, resource: Any) -> bool:
-    from endpoints.kubernetes.cache import Cache
-
     cache = Cache(cluster.connection, resource, namespace=cluster.namespace, settings=QUICK)
     await cache.start()
     await cache.wait_answered(10.0)

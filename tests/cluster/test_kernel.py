@@ -67,6 +67,17 @@ async def test_a_long_list_comes_in_pages(cluster: Cluster) -> None:
     assert found[0]["kind"] == "ConfigMap"
 
 
+async def test_metadata_alone_can_be_asked_for(cluster: Cluster) -> None:
+    await cluster.create(CONFIG_MAPS, config_map("a-1", x="1"))
+    async with cluster.cache(CONFIG_MAPS, metadata_only=True, label_selector="app=a") as cache:
+        await cluster.create(CONFIG_MAPS, config_map("a-2", x="1"))
+        await eventually(lambda: len(cache.objects) == 2)
+        for item in cache.objects.values():
+            assert item["kind"] == "PartialObjectMetadata"
+            assert "data" not in item
+            assert item["metadata"]["labels"] == {"app": "a"}
+
+
 async def test_a_missing_resource_is_said_and_tried_again(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -336,3 +347,23 @@ async def test_errors_say_what_happened(cluster: Cluster) -> None:
     await server.stop()
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1"):
         await cluster.objects.get(CONFIG_MAPS, "a", cluster.namespace)
+
+
+async def test_what_cannot_be_understood_is_listed_again(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if an event had been lost: never silently."""
+    heard = 0
+
+    def stumbling(item: Object) -> Object:
+        nonlocal heard
+        if item["metadata"]["name"] == "a-2" and (heard := heard + 1) == 1:
+            raise KeyError("metadata")
+        return item
+
+    async with cluster.cache(CONFIG_MAPS, label_selector="app=a", trim=stumbling) as cache:
+        await cluster.create(CONFIG_MAPS, config_map("a-1"))
+        await cluster.create(CONFIG_MAPS, config_map("a-2"))
+        await eventually(lambda: len(cache.objects) == 2)
+        assert cache.lists == 2
+    assert "what the API server said can't be used" in caplog.text

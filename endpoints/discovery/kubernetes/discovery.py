@@ -75,7 +75,9 @@ class KubernetesDiscovery:
             self._objectives = self._rule_caches("inferenceobjectives", "InferenceObjective")
             self._rewrites = self._rule_caches("inferencemodelrewrites", "InferenceModelRewrite")
             if settings.nodes:
-                self._nodes = self._cache(NODES, None, trim=_only_labels, required=False)
+                self._nodes = self._cache(
+                    NODES, None, trim=_only_labels, required=False, metadata_only=True
+                )
 
     # --- what is known -------------------------------------------------------------------------
 
@@ -279,6 +281,7 @@ class KubernetesDiscovery:
         selector: str | None = None,
         trim: Callable[[Object], Object] = without_managed_fields,
         required: bool = True,
+        metadata_only: bool = False,
     ) -> Cache:
         return Cache(
             self._connection,
@@ -287,6 +290,7 @@ class KubernetesDiscovery:
             label_selector=selector,
             settings=self._settings.cache,
             required=required,
+            metadata_only=metadata_only,
             trim=trim,
         )
 

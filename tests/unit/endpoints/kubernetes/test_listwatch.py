@@ -56,8 +56,7 @@ def test_a_list_becomes_known_with_its_last_page() -> None:
     assert due(one) == List()
     assert not one.page(page(item("a"), token="t"), 1.0)
     assert due(one) == List("t")
-    assert not one.objects
-    assert one.condition.phase is Phase.SYNCING
+    assert not one.listed
     assert one.page(page(item("b")), 2.0) == {("", "a"), ("", "b")}
     assert due(one) == Watch("10")
     assert one.condition.phase is Phase.SYNCED
@@ -104,10 +103,19 @@ def test_an_expired_continue_token_begins_the_list_anew() -> None:
     assert names(one) == {"b"}
 
 
-def test_a_first_page_that_is_gone_is_no_busy_loop() -> None:
-    one = machine()
-    one.failed(GoneError(410, "Expired", "old"), 1.0)
+def test_a_server_that_forgets_all_the_time_is_no_busy_loop() -> None:
+    one = listed("a")
+    one.failed(GoneError(410, "Expired", "old"), 2.0)
+    assert due(one) == List()
+    one.page(page(item("a")), 2.0)
+    one.failed(GoneError(410, "Expired", "old"), 2.0)
     assert due(one) == Wait(1.0)
+    one.waited()
+    one.page(page(item("a")), 3.0)
+    one.opened(3.0)
+    one.event({"type": "MODIFIED", "object": item("a", 11)}, 3.0)
+    one.failed(GoneError(410, "Expired", "old"), 4.0)
+    assert due(one) == List()
 
 
 def test_pauses_double_up_to_the_longest_and_what_is_known_stays() -> None:
