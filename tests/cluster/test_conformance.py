@@ -114,7 +114,11 @@ async def suite(cluster: Cluster) -> AsyncIterator[Suite]:
     try:
         async with gateway_stage(cluster, all_namespaces=True) as stage:
             everybody = {"namespaces": {"from": "All"}}
-            for name, more in ((PRIMARY, {}), (SECONDARY, {"hostname": "secondary.example.com"})):
+            hosts: dict[str, Object] = {
+                PRIMARY: {},
+                SECONDARY: {"hostname": "secondary.example.com"},
+            }
+            for name, more in hosts.items():
                 spec = {
                     "gatewayClassName": stage.gateway_class,
                     "listeners": [listener(allowedRoutes=everybody, **more)],

@@ -51,7 +51,7 @@ class _EchoServer(Upstream):
         ).encode()
         extra = ""
         if "x-echo-set-header" in fields:
-            name, _, value = fields["x-echo-set-header"].partition(":")
+            name, value = fields["x-echo-set-header"].split(":", 1)
             extra = f"{name}: {value}\r\n"
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

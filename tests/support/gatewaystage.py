@@ -77,7 +77,7 @@ class Stage:
         hostnames: Sequence[str] = (),
         namespace: str | None = None,
     ) -> Object:
-        spec = {"parentRefs": list(parents), "rules": list(rules)}
+        spec: Object = {"parentRefs": list(parents), "rules": list(rules)}
         if hostnames:
             spec["hostnames"] = list(hostnames)
         return await self._create(HTTP_ROUTES, name, spec, namespace)

@@ -409,7 +409,7 @@ def test_pickers(picker: Object | None, reason: str) -> None:
 
 
 def test_a_picker_that_is_ours_leaves_the_pool_to_us() -> None:
-    objects = {
+    objects: dict[str, Any] = {
         "gateways": keyed(gateway()),
         "routes": keyed(route(rule(to_pool("llm")))),
         "pools": keyed(pool(picker={**EPP, "failureMode": "FailOpen"})),
@@ -426,7 +426,7 @@ def test_a_pools_parents_are_the_gateways_that_route_to_it() -> None:
     theirs = {"controllerName": "example.com/other", "parentRef": {"name": "x"}, "conditions": []}
     llm = pool()
     llm["status"] = {"parents": [theirs]}
-    objects = {
+    objects: dict[str, Any] = {
         "gateways": keyed(gateway(), gateway(listener(port=81), name="second")),
         "pools": keyed(llm),
     }
@@ -488,7 +488,7 @@ def test_a_services_protocol_is_known() -> None:
 
 
 def test_what_is_said_already_is_not_written_again() -> None:
-    objects = {
+    objects: dict[str, Any] = {
         "gateways": keyed(gateway()),
         "routes": keyed(route(rule(to_pool("llm")))),
         "pools": keyed(pool()),
