@@ -12,7 +12,7 @@ from gateway.routes.rules import Target, TargetKind
 _RESOLVED: Final = Condition("ResolvedRefs", True, "ResolvedRefs", "Every backend is there.")
 H2C: Final = "kubernetes.io/h2c"
 _SPOKEN: Final = frozenset({None, "", "http", "kubernetes.io/http", H2C})
-_SERVICE_NAME: Final = "kubernetes.io/service-name"
+SERVICE_NAME: Final = "kubernetes.io/service-name"
 
 
 class BackendResolver:
@@ -98,7 +98,7 @@ class Slices:
     def __init__(self, slices: Objects) -> None:
         self._by_service: dict[Key, list[Object]] = {}
         for (namespace, _), item in sorted(slices.items()):
-            service = (item["metadata"].get("labels") or {}).get(_SERVICE_NAME)
+            service = (item["metadata"].get("labels") or {}).get(SERVICE_NAME)
             if service and item.get("addressType") in {"IPv4", "IPv6"}:
                 self._by_service.setdefault((namespace, service), []).append(item)
 
@@ -134,6 +134,12 @@ class PickerPlan:
     fail_open: bool
     name: str
     """Of its Service: ``name.namespace``."""
+
+    @property
+    def service(self) -> Key:
+        """Its Service."""
+        name, _, namespace = self.name.rpartition(".")
+        return namespace, name
 
 
 def picker_of(

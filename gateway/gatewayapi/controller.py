@@ -18,6 +18,7 @@ from endpoints.discovery.kubernetes.pods import trimmed
 from endpoints.kubernetes.cache import Cache, CacheSettings, without_managed_fields
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
+from endpoints.kubernetes.listwatch import Phase
 from endpoints.kubernetes.objects import Objects
 from endpoints.kubernetes.resources import (
     ENDPOINT_SLICES,
@@ -31,7 +32,7 @@ from endpoints.kubernetes.resources import (
     Resource,
 )
 from gateway.brains import Brains
-from gateway.gatewayapi.backends import H2C, PickerPlan
+from gateway.gatewayapi.backends import H2C, SERVICE_NAME, PickerPlan
 from gateway.gatewayapi.members import members
 from gateway.gatewayapi.plan import GatewayRules, Plan, StatusWrite, plan
 from gateway.gatewayapi.ports import ListeningPorts
@@ -50,6 +51,7 @@ REFERENCE_GRANTS: Final = Resource(GATEWAY_GROUP, "v1beta1", "referencegrants", 
 
 MANAGER: Final = "inferway-gateway"
 _BETWEEN_PLANS: Final = 0.05  # seconds
+_FIRST_PODS: Final = 2.0  # seconds to wait for the pods, once
 _RETRY: Final = 2.0  # seconds until a status that could not be written is tried again
 _STATUS_KINDS: Final = {
     one.kind: one for one in (GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, INFERENCE_POOLS)
@@ -60,8 +62,8 @@ _log = logging.getLogger("inferway.gatewayapi")
 class PoolKeeper(Protocol):
     """Whoever keeps the brains of pools."""
 
-    async def keep(self, wanted: Mapping[Key, Sequence[Endpoint]]) -> None:
-        """Have a brain for exactly these pools, with these endpoints."""
+    async def keep(self, wanted: Mapping[Key, Callable[[], Sequence[Endpoint]]]) -> None:
+        """Have a brain for exactly these pools; their endpoints are told if asked for."""
 
     def brains(self, pool: Key) -> Brains | None:
         """The pool's; None when there is none."""
@@ -94,6 +96,12 @@ class _Scoped:
     def listed(self) -> bool:
         """Whether the objects were ever known."""
         return all(cache.listed for cache in self.caches)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is no more to be known soon: they are listed, or can't be."""
+        refused = {Phase.FORBIDDEN, Phase.MISSING}
+        return all(cache.listed or cache.condition.phase in refused for cache in self.caches)
 
 
 class GatewayController:
@@ -152,6 +160,9 @@ class GatewayController:
         self._pods = cache(PODS, trim=trimmed)
         self._changed = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
+        self._pods_followed = False
+        self._services_in_use: frozenset[Key] = frozenset()
+        self._slice_owners: dict[Key, Key] = {}
         self._plain: dict[Target, tuple[object, PlainDestination]] = {}
         self.plans = 0
         """How often was planned."""
@@ -161,16 +172,17 @@ class GatewayController:
         """What is followed."""
         scoped = (
             *(self._classes, self._gateways, self._routes, self._grants, self._pool_objects),
-            *(self._services, self._slices, self._secrets, self._namespaces, self._pods),
+            *(self._services, self._slices, self._secrets, self._namespaces),
         )
-        return tuple(cache for one in scoped for cache in one.caches)
+        followed = (*scoped, self._pods) if self._pods_followed else scoped
+        return tuple(cache for one in followed for cache in one.caches)
 
     # --- life --------------------------------------------------------------------------------
 
     async def start(self, seconds: float = 10.0) -> None:
         """Follow the cluster; returns when it has answered, or after so many seconds."""
         for cache in self.caches:
-            cache.subscribe(self._note)
+            cache.subscribe(self._slices_changed if cache in self._slices.caches else self._note)
             await cache.start()
         await asyncio.gather(*(cache.wait_answered(seconds) for cache in self.caches))
         self._changed.set()
@@ -191,6 +203,20 @@ class GatewayController:
 
     def _note(self, _changed: frozenset[Key]) -> None:
         self._changed.set()
+
+    def _slices_changed(self, keys: frozenset[Key]) -> None:
+        """Addresses changed: of a whole cluster, most are of Services that nobody routes to."""
+        slices, concerned = self._slices.objects, not keys or not self.plans
+        for key in keys:
+            owners = {self._slice_owners.pop(key, None)}
+            item = slices.get(key)
+            if item is not None:
+                name = (item["metadata"].get("labels") or {}).get(SERVICE_NAME) or ""
+                owners.add((key[0], name))
+                self._slice_owners[key] = (key[0], name)
+            concerned = concerned or not owners.isdisjoint(self._services_in_use)
+        if concerned:
+            self._changed.set()
 
     async def _keep(self) -> None:
         while True:
@@ -219,9 +245,12 @@ class GatewayController:
         )
 
     async def _follow(self) -> None:
-        if not all(cache.listed for cache in (self._gateways, self._classes, self._routes)):
+        needed = (self._gateways, self._classes, self._routes)
+        others = (self._pool_objects, self._services, self._slices, self._secrets, self._grants)
+        if not all(one.listed for one in needed) or not all(one.settled for one in others):
             return  # an unknown cluster is not an empty one
         found = self._plan()
+        self._services_in_use = found.services_in_use
         before = dict(self.ports.bound)
         await self.ports.become(found.ports, await self._destinations(found))
         if self.ports.bound != before:
@@ -240,13 +269,14 @@ class GatewayController:
             where[target] = self._kept(
                 target, service, partial(PlainDestination, str(target), endpoints)
             )
-        own: dict[Key, Sequence[Endpoint]] = {}
+        own: dict[Key, Callable[[], Sequence[Endpoint]]] = {}
         for target, picker in found.pools.items():
             key = (target.namespace, target.name)
-            endpoints = members(self._pool_objects.objects[key], self._pods.objects)
             if picker is None:
-                own[key] = endpoints
+                own[key] = partial(self._members, key)
             else:
+                await self.follow_pods()
+                endpoints = self._members(key)
                 if spec_of(self._pool_objects.objects[key]).get("appProtocol") == H2C:
                     endpoints = [replace(one, url=f"h2c{one.url[4:]}") for one in endpoints]
                 where[target] = self._kept(
@@ -262,6 +292,18 @@ class GatewayController:
         self._pickers.keep([picker for picker in found.pools.values() if picker is not None])
         self._plain = {target: kept for target, kept in self._plain.items() if target in where}
         return where
+
+    def _members(self, pool: Key) -> list[Endpoint]:
+        return members(self._pool_objects.objects[pool], self._pods.objects)
+
+    async def follow_pods(self) -> None:
+        """Begin to look at pods, which only pools of other people's pickers need."""
+        if not self._pods_followed:
+            self._pods_followed = True
+            for cache in self._pods.caches:
+                cache.subscribe(self._note)
+                await cache.start()
+                await cache.wait_answered(_FIRST_PODS)
 
     def _picked(
         self, target: Target, endpoints: Sequence[Endpoint], picker: PickerPlan

@@ -128,6 +128,13 @@ class Plan:
     """With somebody else's picker, or None: ours."""
     statuses: tuple[StatusWrite, ...] = ()
 
+    @property
+    def services_in_use(self) -> frozenset[Key]:
+        """The Services whose addresses matter: backends and pickers."""
+        backends = {(target.namespace, target.name) for target in self.services}
+        pickers = {one.service for one in self.pools.values() if one is not None}
+        return frozenset(backends | pickers)
+
 
 def plan(
     snapshot: Snapshot, rules: GatewayRules, bound: Mapping[Place, str | None], now: str

@@ -25,7 +25,7 @@ class ClusterBrains:
         self._brains = brains
         self._alone: dict[Key, Brains] = {}
 
-    async def keep(self, wanted: Mapping[Key, Sequence[Endpoint]]) -> None:
+    async def keep(self, wanted: Mapping[Key, Callable[[], Sequence[Endpoint]]]) -> None:
         """Pools come and go without us; only what nobody asks for any more is forgotten."""
         self._alone = {key: alone for key, alone in self._alone.items() if key in wanted}
 

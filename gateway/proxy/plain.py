@@ -17,6 +17,7 @@ from typing import Final
 
 from gateway.apis.call import ApiError
 from gateway.apis.errors import OpenAIDialect
+from gateway.ours import FROM_PICKERS
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.delivery import ClientSide, Owner
 from gateway.proxy.heads import Headers, RequestHead, request_head
@@ -92,14 +93,21 @@ class PlainDelivery(ResponseSink, Waiter):
         context, fields = self._context, self._head.fields
         self._connecting = None
         self._upstream = connection
+        further = []
         coding = fields.get(b"accept-encoding")
+        if coding is not None:
+            further.append(b"accept-encoding: %b\r\n" % coding)
+        if self._picking is not None:  # what clients said of this was taken out before it was asked
+            for name, value in self._head.headers:
+                if name.startswith(FROM_PICKERS):
+                    further.append(b"%b: %b\r\n" % (name, value))
         head = request_head(
             self._head,
             fields.get(b"host", self._pool.address.authority),
             self._record.request_id.encode(),
             len(self._body),
             self._client.origin,
-            b"" if coding is None else b"accept-encoding: %b\r\n" % coding,
+            b"".join(further),
         )
         self._relay = Relay(
             self._client,

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from gateway.apis.call import ApiError
 from gateway.apis.catalogue import PASSTHROUGH, Forward, Route
+from gateway.ours import for_pickers
 from gateway.paths import BadTargetError
 from gateway.proxy.client import ClientConnection
 from gateway.proxy.context import ProxyContext
@@ -147,6 +148,9 @@ class RoutedExchange(Exchange, Asker):
             self._deliver_plainly(destination.in_turn())
             return
         self._picks_from = destination
+        head = self._head
+        fields = [one for one in head.headers if for_pickers(one[0])]
+        self._head = _with_fields(head, head.target, fields)
         self._client.expect_until(self._record.started + self._context.settings.request_timeout)
         self._picking = destination.picker.ask(
             self, self._head, self._body, self._client.origin.scheme

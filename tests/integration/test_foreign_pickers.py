@@ -146,6 +146,37 @@ async def test_the_list_is_walked_when_the_first_can_not_be_reached() -> None:
         assert port.records[0].retries == ("connect_failed",)
 
 
+async def test_only_the_picker_may_tell_a_sidecar_something() -> None:
+    async def script(_: Picker, requests: Any, context: Any) -> None:
+        async for message in requests:
+            if message.WhichOneof("request") == "request_headers":
+                seen.append(fields_of(message.request_headers))
+            elif message.WhichOneof("request") == "request_body":
+                reply = head_reply(where, echo=False)
+                option = reply.request_headers.response.header_mutation.set_headers.add()
+                option.header.key = "x-prefiller-host-port"
+                option.header.raw_value = b"10.0.0.9:8000"
+                await context.write(reply)
+                await context.write(body_reply(message.request_body.body, ends=True))
+
+    seen: list[dict[str, str]] = []
+    async with Upstream(unary()) as upstream:
+        where = upstream.url.removeprefix("http://")
+        async with running_picker(script=script) as picker:
+            async with picked_port(picker.port, upstream.url, seconds=0.5) as port:
+                fields = (
+                    b"x-prefiller-host-port: evil:1\r\nx-gateway-destination-endpoint: evil:2\r\n"
+                    b"x-gateway-inference-objective: gold\r\nx-data-parallel-host-port: evil:3\r\n"
+                )
+                answer = await send(port.port, post(PATH, chat(), fields))
+    assert status(answer) == 200
+    assert seen[0]["x-gateway-inference-objective"] == "gold"
+    assert not any("evil" in value for value in seen[0].values())
+    head = upstream.received[0].fields
+    assert head[b"x-prefiller-host-port"] == b"10.0.0.9:8000"
+    assert not any(b"evil" in value for value in head.values())
+
+
 async def test_who_is_not_in_the_pool_is_nobody() -> None:
     async with Upstream(unary()) as upstream, Upstream(unary()) as stranger:
         async with running_picker([stranger.url.removeprefix("http://")]) as picker:

@@ -332,6 +332,7 @@ async def gateway_stage(
         namespaces=() if all_namespaces else (cluster.namespace,),
         cache_settings=QUICK,
     )
+    await controller.follow_pods()  # these pools' keeper has no discovery of its own
     await controller.start()
     try:
         yield Stage(cluster, controller, cluster.namespace, name, records)

@@ -22,7 +22,7 @@ class OwnPools:
         self._endpoints: dict[Key, Sequence[Endpoint]] = {}
         self._sweeping: dict[Key, asyncio.Task[None]] = {}
 
-    async def keep(self, wanted: Mapping[Key, Sequence[Endpoint]]) -> None:
+    async def keep(self, wanted: Mapping[Key, Callable[[], Sequence[Endpoint]]]) -> None:
         """Have a brain for exactly these pools, with these endpoints."""
         for key in [key for key in self._pools if key not in wanted]:
             pool, _ = self._pools.pop(key)
@@ -30,7 +30,8 @@ class OwnPools:
             self._sweeping.pop(key).cancel()
             self._end(pool)
             await pool.stop()
-        for key, endpoints in wanted.items():
+        for key, tell in wanted.items():
+            endpoints = tell()
             if key not in self._pools:
                 pool = self._new_pool("/".join(key))
                 await pool.start()
