@@ -134,6 +134,8 @@ class PickerPlan:
     fail_open: bool
     name: str
     """Of its Service: ``name.namespace``."""
+    port: int = 0
+    """Of its Service."""
 
     @property
     def service(self) -> Key:
@@ -172,5 +174,6 @@ def picker_of(
     number = (ref.get("port") or {}).get("number")
     if number is None or port_of(service, number) is None:
         return wrong(f"Service {namespace}/{name} has no port {number}.")
-    plan = PickerPlan(slices.addresses(service, number), fail_open, f"{name}.{namespace}")
+    addresses = slices.addresses(service, number)
+    plan = PickerPlan(addresses, fail_open, f"{name}.{namespace}", number)
     return plan, Condition("ResolvedRefs", True, "ResolvedRefs", "The endpoint picker is there.")

@@ -73,7 +73,7 @@ class Pickers(Protocol):
     """Whoever talks to other people's endpoint pickers."""
 
     def picker(self, found: PickerPlan) -> EndpointPicker:
-        """The picker there; the same one for the same plan as long as it is kept."""
+        """The picker of that Service; the same one as long as it is kept, wherever it moves."""
 
     def keep(self, wanted: Sequence[PickerPlan]) -> None:
         """Close those that are in use no more."""
@@ -264,6 +264,7 @@ class GatewayController:
 
     async def _destinations(self, found: Plan) -> dict[Target, Destination]:
         where: dict[Target, Destination] = {}
+        pools = dict(self._pool_objects.objects)  # as planned, whatever comes while we wait
         for target, service in found.services.items():
             endpoints = [Endpoint(one, f"{service.scheme}://{one}") for one in service.addresses]
             where[target] = self._kept(
@@ -273,11 +274,11 @@ class GatewayController:
         for target, picker in found.pools.items():
             key = (target.namespace, target.name)
             if picker is None:
-                own[key] = partial(self._members, key)
+                own[key] = partial(self._members, pools[key])
             else:
                 await self.follow_pods()
-                endpoints = self._members(key)
-                if spec_of(self._pool_objects.objects[key]).get("appProtocol") == H2C:
+                endpoints = self._members(pools[key])
+                if spec_of(pools[key]).get("appProtocol") == H2C:
                     endpoints = [replace(one, url=f"h2c{one.url[4:]}") for one in endpoints]
                 where[target] = self._kept(
                     target,
@@ -293,8 +294,8 @@ class GatewayController:
         self._plain = {target: kept for target, kept in self._plain.items() if target in where}
         return where
 
-    def _members(self, pool: Key) -> list[Endpoint]:
-        return members(self._pool_objects.objects[pool], self._pods.objects)
+    def _members(self, pool: Object) -> list[Endpoint]:
+        return members(pool, self._pods.objects)
 
     async def follow_pods(self) -> None:
         """Begin to look at pods, which only pools of other people's pickers need."""

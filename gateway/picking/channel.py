@@ -133,6 +133,8 @@ class Channel(ClientChannel):
         self, scheme: bytes, authority: bytes, gone: Callable[[ClientChannel], None]
     ) -> None:
         super().__init__(_LIMITS, gone)
+        self.address = ""
+        """``host:port`` that it leads to."""
         self._scheme = scheme
         self._authority = authority
         self._streams: set[CallStream] = set()

@@ -63,6 +63,7 @@ class GrpcPicker(EndpointPicker):
     """One picker."""
 
     plan: PickerPlan
+    """Where it is; may be another one while requests are asked about."""
     settings: PickerSettings
     _channels: list[Channel] = field(default_factory=list)
     _waiting: list[_Waiting] = field(default_factory=list)
@@ -74,7 +75,7 @@ class GrpcPicker(EndpointPicker):
         waiting = _Waiting(asker, head, body, scheme)
         self._waiting.append(waiting)
         loop = asyncio.get_running_loop()
-        if any(channel.free for channel in self._channels):
+        if self._channel() is not None:
             loop.call_soon(self._let_go)  # an asker is never called back from within
         elif self._connecting is None:
             self._connecting = loop.create_task(self._connect())
@@ -86,10 +87,14 @@ class GrpcPicker(EndpointPicker):
             one.go(self._channel(), self.settings.timeout)
 
     def _channel(self) -> Channel | None:
-        return next((channel for channel in self._channels if channel.free), None)
+        here = self.plan.addresses
+        return next((one for one in self._channels if one.free and one.address in here), None)
 
     async def _connect(self) -> None:
         try:
+            for channel in [one for one in self._channels if one.idle]:
+                if channel.address not in self.plan.addresses:
+                    channel.close()
             if len(self._channels) < _MOST_CONNECTIONS:
                 await self._connect_somewhere()
         finally:
@@ -112,7 +117,9 @@ class GrpcPicker(EndpointPicker):
                     )
             except (TimeoutError, OSError):
                 continue
-            self._channels.append(cast(Channel, cast(object, protocol)))
+            channel = cast(Channel, cast(object, protocol))
+            channel.address = address
+            self._channels.append(channel)
             return
 
     def _new_channel(self) -> asyncio.BaseProtocol:
@@ -136,19 +143,22 @@ class GrpcPickers:
 
     def __init__(self, settings: PickerSettings) -> None:
         self._settings = settings
-        self._pickers: dict[PickerPlan, GrpcPicker] = {}
+        self._pickers: dict[tuple[str, int], GrpcPicker] = {}  # by Service and port
 
     def picker(self, found: PickerPlan) -> GrpcPicker:
-        """The picker there."""
-        known = self._pickers.get(found)
+        """The picker of that Service: requests that it is asked about survive its moves."""
+        key = (found.name, found.port)
+        known = self._pickers.get(key)
         if known is None:
-            known = self._pickers[found] = GrpcPicker(found, self._settings)
+            known = self._pickers[key] = GrpcPicker(found, self._settings)
+        known.plan = found
         return known
 
     def keep(self, wanted: Sequence[PickerPlan]) -> None:
         """Close those that are in use no more."""
-        for plan in set(self._pickers) - set(wanted):
-            self._pickers.pop(plan).close()
+        kept = {(one.name, one.port) for one in wanted}
+        for key in set(self._pickers) - kept:
+            self._pickers.pop(key).close()
 
     async def stop(self) -> None:
         """Close everything."""
