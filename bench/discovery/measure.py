@@ -155,14 +155,15 @@ async def _run(
     facts = msgspec.json.decode(await churn.stdout.readline(), type=dict[str, float])
     used = sum(process.cpu_times()[:2]) - sum(cpu[:2])
     share = 100.0 * used / (time.monotonic() - began)
-    made = [
-        msgspec.json.decode(line, type=Change) for line in (await churn.stdout.read()).splitlines()
-    ]
     await asyncio.sleep(_SETTLE_SECONDS)
     for task in (hampering, weighing):
         task.cancel()
     await asyncio.gather(hampering, weighing, return_exceptions=True)
     pause = pulse.stop()
+    # Only now, as this takes memory and time of its own.
+    made = [
+        msgspec.json.decode(line, type=Change) for line in (await churn.stdout.read()).splitlines()
+    ]
     verdict = _judged(made, watched, began)
     lags = (
         quantiles(verdict.lags or [0.0], n=100, method="inclusive")

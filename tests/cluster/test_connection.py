@@ -84,6 +84,11 @@ async def test_the_server_is_known_by_its_certificate(tmp_path: Path) -> None:
         connection = await open_connection(ClusterSettings(url=server.url, ca_file=str(file)))
         if known:
             assert await Objects(connection).list(PODS) == []
+            cache = Cache(connection, PODS, settings=QUICK)
+            await cache.start()
+            assert await cache.wait_synced(5.0)
+            await eventually(lambda: server.watches == 1)
+            await cache.stop()
         else:
             with pytest.raises(UnreachableError, match="certificate"):
                 await Objects(connection).list(PODS)

@@ -200,6 +200,7 @@ async def test_a_node_tells_where_its_pods_are(cluster: Cluster) -> None:
             assert "unrelated" not in said()
             await cluster.objects.merge_patch(NODES, node, {"metadata": {"labels": {zone: "z2"}}})
             await eventually(lambda: said()["zone"] == "z2")
+            await cluster.objects.delete(PODS, "a", cluster.namespace, grace_seconds=0)
     finally:
         await cluster.objects.delete(NODES, node)
 
@@ -251,6 +252,17 @@ async def test_a_headless_service_is_a_pool_without_any_definitions(cluster: Clu
         ready = {"endpoints": [{**members[0]}, {**members[1], "conditions": {"ready": True}}]}
         await cluster.objects.merge_patch(ENDPOINT_SLICES, "vllm-1", ready, cluster.namespace)
         await eventually(lambda: set(told.wanted["vllm"]) == {"a:8000", "10.0.0.3:8000"})
+
+
+async def test_a_pool_with_the_name_of_a_service_that_is_served_is_refused(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    await cluster.create(INFERENCE_POOLS, pool("qwen"))
+    await cluster.pod("a", "127.0.0.2", labels={"app": "qwen"})
+    source = ServiceSource(cluster.namespace, "qwen")
+    async with discovering(cluster, services=(source,)) as told:
+        await eventually(lambda: "a Service that is served has its name" in caplog.text)
+        assert told.wanted["qwen"] == {}
 
 
 async def test_an_api_server_that_restarts_empties_nothing(cluster: Cluster) -> None:

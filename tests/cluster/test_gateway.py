@@ -1,8 +1,8 @@
 """The gateway before the pools of a cluster: real requests, real objects."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -43,12 +43,13 @@ def settings_for(cluster: Cluster, **kubernetes: Any) -> KubernetesSettings:
 
 @asynccontextmanager
 async def gateway_before(cluster: Cluster, **settings: Any) -> AsyncIterator[Gateway]:
+    probes = settings.pop("probes", ProbeSettings(interval=0.1, models_interval=0.2))
     gateway = Gateway(
         Settings(
             listen=ListenSettings(port=0),
             admin=AdminSettings(port=0),
             kubernetes=settings_for(cluster),
-            probes=ProbeSettings(interval=0.1, models_interval=0.2),
+            probes=probes,
             log=LogSettings(access=False, level="warning"),
             **settings,
         )
@@ -157,13 +158,8 @@ async def test_objectives_below_zero_are_shed_when_the_pool_is_saturated(cluster
             assert [await status(name) for name in ("batch", "chat", "unknown")] == [200] * 3
             assert {one.request.priority for one in router.recent} == {-1, 10, 0}
             (state,) = router.fleet
-            observe = router.fleet.observe_load
-
-            def busy(name: str, load: Load) -> None:
-                observe(name, replace(load, waiting=50.0))
-
-            router.fleet.observe_load = busy  # type: ignore[method-assign]
-            await eventually(lambda: state.load is not None and state.load.waiting == 50.0)
+            busy = Load(at=time.monotonic(), waiting=50.0)
+            router.fleet.observe_load(state.name, busy)
             assert [await status(name) for name in ("batch", "chat")] == [429, 200]
 
 

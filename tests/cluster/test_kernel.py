@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -185,6 +186,19 @@ async def test_watches_that_end_are_taken_up_again(cluster: Cluster) -> None:
             await cluster.create(CONFIG_MAPS, config_map(f"a-{number}"))
             await eventually(lambda number=number: len(cache.objects) == number + 1)  # type: ignore[misc]
             server.close_watches()
+        assert cache.lists == 1
+
+
+async def test_a_watch_that_falls_silent_is_made_anew(cluster: Cluster) -> None:
+    """As when the way to the API server is cut without anybody saying so."""
+    server = cluster.stand_in_only("counts watches")
+    server.bookmark_seconds = 60.0
+    quiet = replace(QUICK, quiet_seconds=0.1, pacing=replace(QUICK.pacing, least=0.05))
+    async with cluster.cache(CONFIG_MAPS, settings=quiet) as cache:
+        await eventually(lambda: server.requests.get("watch", 0) >= 3)
+        assert cache.synced
+        await cluster.create(CONFIG_MAPS, config_map("a-1"))
+        await eventually(lambda: len(cache.objects) == 1)
         assert cache.lists == 1
 
 

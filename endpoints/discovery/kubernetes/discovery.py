@@ -154,21 +154,26 @@ class KubernetesDiscovery:
         """Track the pools that there are, and no others."""
         listed = all(cache.listed for cache in self._pools)
         wanted = self._wanted()
-        for name, tracked in tuple(self._tracked.items()):
+        for name, known in tuple(self._tracked.items()):
             spec = wanted.get(name)
-            if spec is not None and _same_pods(spec, tracked.spec):
-                if spec != tracked.spec:
-                    tracked.spec = spec
+            if known.service is not None:
+                continue
+            if spec is not None and _same_pods(spec, known.spec):
+                if spec != known.spec:
+                    known.spec = spec
                     self._listener.pool_came(spec)
-            elif tracked.service is None:
-                await tracked.cache.stop()
+            else:
+                await known.cache.stop()
                 del self._tracked[name]
                 if spec is None:
                     _log.info("pool %s left", name, extra={"pool": name})
-                    self._listener.pool_left(tracked.spec)
+                    self._listener.pool_left(known.spec)
         for name, spec in wanted.items():
-            if name not in self._tracked:
+            tracked = self._tracked.get(name)
+            if tracked is None:
                 await self._track(spec)
+            elif tracked.service is not None:
+                self._complain(spec.uid, 0, name, "a Service that is served has its name")
         self._reconciled = self._reconciled or listed
 
     def _wanted(self) -> dict[str, PoolSpec]:
@@ -188,12 +193,16 @@ class KubernetesDiscovery:
         except MalformedError as error:
             metadata = item["metadata"]
             name = f"{metadata.get('namespace')}/{metadata['name']}"
-            complaint = (metadata.get("uid") or name, metadata.get("generation") or 0)
-            if complaint not in self._complained:
-                self._complained.add(complaint)
-                _log.error("pool %s can't be used: %s", name, error, extra={"pool": name})
+            uid, generation = metadata.get("uid") or name, metadata.get("generation") or 0
+            self._complain(uid, generation, name, str(error))
             tracked = self._tracked.get(name)
             return None if tracked is None else tracked.spec
+
+    def _complain(self, uid: str, generation: int, name: str, why: str) -> None:
+        """Say once what is wrong with a pool, and again when it is another object."""
+        if (uid, generation) not in self._complained:
+            self._complained.add((uid, generation))
+            _log.error("pool %s can't be used: %s", name, why, extra={"pool": name})
 
     async def _track(self, spec: PoolSpec, service: ServiceSource | None = None) -> None:
         name = spec.full_name
