@@ -19,7 +19,15 @@ from setuptools import setup
 
 PACKAGES = ("bench", "endpoints", "gateway", "routing")
 ROOTS = (
-    *("routing", "gateway/apis", "gateway/proxy", "gateway/extproc", "gateway/h2", "gateway/rpc"),
+    *(
+        "routing",
+        "gateway/apis",
+        "gateway/proxy",
+        "gateway/extproc",
+        "gateway/picking",
+        "gateway/h2",
+        "gateway/rpc",
+    ),
     "gateway/brains.py",
     *("gateway/choosing.py", "gateway/meter.py", "gateway/objectives.py", "gateway/ours.py"),
     "gateway/following.py",

@@ -25,13 +25,19 @@ from gateway.clusterpools import ClusterPools
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
+from gateway.gatewayapi.service import GatewayApi
 from gateway.logs import set_log_level
 from gateway.pickerconfig import PickerConfig
 from gateway.pickerconfig import load as load_picker_config
 from gateway.pool import STATIC, Pool
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
-from gateway.settings import ExtProcSettings, KubernetesSettings, ProxySettings
+from gateway.settings import (
+    ExtProcSettings,
+    GatewayApiSettings,
+    KubernetesSettings,
+    ProxySettings,
+)
 from gateway.telemetry import Telemetry
 from gateway.tls import TlsError, upstream_context
 from gateway.tokenizing.local import TokenizerError
@@ -85,6 +91,8 @@ class Gateway:
         self._picker = picker
         self.cluster: ClusterPools | None = None
         """What keeps the pools of a cluster, once started; None: the settings name none."""
+        self.gateways: GatewayApi | None = None
+        """The Gateways of a cluster, once started; None: we are none."""
         self._static = self._new_pool(STATIC)
         if settings.kubernetes is not None and not settings.endpoints and embedded is None:
             self.brains.remove(STATIC)  # all pools are the cluster's
@@ -144,6 +152,8 @@ class Gateway:
             _log.warning("some endpoints have not answered yet; serving with those that have")
         if settings.kubernetes is not None:
             await self._start_cluster(settings, settings.kubernetes)
+        if settings.gateway_api is not None and self.cluster is not None:
+            self.gateways = await self._start_gateways(settings.gateway_api, self.cluster)
         if self._changes is not None:
             self._spawn(self._follow(self._changes))
         collect_young_only()
@@ -180,6 +190,22 @@ class Gateway:
             await cluster.start()
         except NotConfiguredError as error:
             raise StartError(f"kubernetes: {error}") from error
+
+    async def _start_gateways(
+        self, settings: GatewayApiSettings, cluster: ClusterPools
+    ) -> GatewayApi:
+        assert self.bodies is not None
+        assert cluster.connection is not None
+        gateways = GatewayApi(
+            settings,
+            cluster.settings.discovery(),
+            cluster.connection,
+            self.brains,
+            self.bodies.proxy_context,
+        )
+        self._running.push_async_callback(gateways.stop)
+        await gateways.start(_FIRST_ROUND_SECONDS)
+        return gateways
 
     async def _ready_when_synced(self, cluster: ClusterPools) -> None:
         while not await cluster.wait_synced(_FIRST_ROUND_SECONDS):
@@ -239,6 +265,8 @@ class Gateway:
     def _watched(self) -> Iterator[Cache]:
         if self.cluster is not None and self.cluster.discovery is not None:
             yield from self.cluster.discovery.caches()
+        if self.gateways is not None:
+            yield from self.gateways.caches()
 
     def _picker_metrics(self, bodies: Bodies) -> Iterator[Collector]:
         if bodies.books is not None:
@@ -287,8 +315,10 @@ class Gateway:
         """Say so to load balancers, stop accepting, let what is in flight finish."""
         self._readiness.draining()
         _log.info("draining", extra={"grace": self._settings.proxy.drain_seconds})
-        if self.bodies is not None:
-            await self.bodies.drain()
+        drains = [] if self.bodies is None else [self.bodies.drain()]
+        if self.gateways is not None:
+            drains.append(self.gateways.drain(self._settings.proxy.drain_seconds))
+        await asyncio.gather(*drains)
 
     async def stop(self) -> None:
         """Close everything; harmless when it never started."""
@@ -312,12 +342,18 @@ class Gateway:
         )
         self._pools[name] = pool
         self.brains.add(name, pool.router)
+        self._brains_changed()
         return pool
 
     def _drop_pool(self, name: str) -> None:
         """Route nothing more to it."""
         self._pools.pop(name, None)
         self.brains.remove(name)
+        self._brains_changed()
+
+    def _brains_changed(self) -> None:
+        if self.gateways is not None:
+            self.gateways.pools_changed()
 
     def _pools_changed(self) -> None:
         """The cluster has other pools, or they say something else."""

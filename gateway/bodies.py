@@ -110,10 +110,9 @@ class Bodies:
         self._running.push_async_callback(self.processor.stop)
         await self.processor.start(tls)
 
-    async def _start_proxy(self, settings: Settings) -> None:
-        shared, proxy = self._shared, settings.proxy
-        if settings.listen.tls is not None:
-            self.certificate = ServerTls(settings.listen.tls)
+    def proxy_context(self) -> ProxyContext:
+        """What the connections of one port share, each port with connections of its own behind."""
+        shared, settings, proxy = self._shared, self._settings, self._settings.proxy
         pools = Pools(
             PoolSettings(
                 connect_timeout=proxy.connect_timeout,
@@ -122,7 +121,7 @@ class Bodies:
                 tls=upstream_context(proxy),
             )
         )
-        context = ProxyContext(
+        return ProxyContext(
             brains=shared.brains,
             pools=pools,
             telemetry=shared.telemetry,
@@ -135,8 +134,12 @@ class Bodies:
             created=shared.created,
             cors=Cors(settings.cors),
         )
+
+    async def _start_proxy(self, settings: Settings) -> None:
+        if settings.listen.tls is not None:
+            self.certificate = ServerTls(settings.listen.tls)
         self.proxy = ProxyServer(
-            context,
+            self.proxy_context(),
             settings.listen.host,
             settings.listen.port,
             tls=None if self.certificate is None else self.certificate.context,

@@ -47,6 +47,15 @@ class Brains:
         """What requests to that router's pool should be; None: nothing special."""
         return self._rules.get(router) if self._rules else None
 
+    def only(self, pool: str) -> "Brains | None":
+        """A pool's router by itself, with the rules that it has here, now and later."""
+        router = self._routers.get(pool)
+        if router is None:
+            return None
+        alone = Brains({pool: router})
+        alone._rules = self._rules
+        return alone
+
     def of(self, pool: str) -> Router | None:
         """The router of a pool; None when there is no such pool."""
         return self._routers.get(pool)

@@ -37,7 +37,7 @@ class ClusterPools:
         changed: Callable[[], None],
         tls: SSLContext | None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._brains = brains
         self._new_pool = new_pool
         self._drop_pool = drop_pool
@@ -52,8 +52,8 @@ class ClusterPools:
 
     async def start(self) -> None:
         """Begin; raises `endpoints.kubernetes.connection.NotConfiguredError`."""
-        self.connection = await open_connection(self._settings.cluster())
-        self.discovery = KubernetesDiscovery(self.connection, self._settings.discovery(), self)
+        self.connection = await open_connection(self.settings.cluster())
+        self.discovery = KubernetesDiscovery(self.connection, self.settings.discovery(), self)
         await self.discovery.start()
 
     async def stop(self) -> None:

@@ -5,7 +5,9 @@ is, which value is wrong and what would be right. docs/configuration.md explains
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,8 @@ class ConfigError(ValueError):
     def __str__(self) -> str:
         return "\n  ".join([f"{self.source} can't be used:", *map(str, self.problems)])
 
+
+_CONTROLLER = re.compile(r"[a-z0-9][a-z0-9.-]*/[A-Za-z0-9/._~%!$&'()*+,;=:-]+")
 
 LIVE_KEYS = frozenset({"endpoints", "routing.policy", "log.level"})
 """What a running gateway takes over from a changed file.
@@ -214,6 +218,7 @@ def _checked(data: object, source: str) -> Settings:
         *_proxy_problems(settings.proxy),
         *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
+        *_gateway_api_problems(settings),
     )
     if problems:
         raise ConfigError(source, problems)
@@ -325,3 +330,24 @@ def _endpoint_problem(settings: EndpointSettings, path: str) -> Problem | None:
         except ValueError as error:
             return Problem(f"{path}.{key}", str(error))
     return None
+
+
+def _gateway_api_problems(settings: Settings) -> Iterator[Problem]:
+    gateways = settings.gateway_api
+    if gateways is None:
+        return
+    if settings.kubernetes is None:
+        yield Problem("gateway_api", "needs a cluster: add a `kubernetes` section")
+    if not gateways.addresses:
+        yield Problem("gateway_api.addresses", "is empty: name an address to listen on")
+    for key in ("addresses", "published"):
+        for address in getattr(gateways, key):
+            try:
+                ip_address(address)
+            except ValueError:
+                yield Problem(f"gateway_api.{key}", f"{address!r} is no IP address")
+    if not _CONTROLLER.fullmatch(gateways.controller):
+        yield Problem(
+            "gateway_api.controller",
+            f"{gateways.controller!r} is not of the form example.com/name",
+        )

@@ -72,6 +72,11 @@ Method: TypeAlias = Annotated[
 ]
 
 
+NamespacedName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^[a-z0-9.-]+/[a-z0-9.-]+$", description="namespace/name")
+]
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A part of the settings. What is built in code, not from a file, is not checked."""
 
@@ -314,6 +319,32 @@ class KubernetesSettings(Section, frozen=True):
         )
 
 
+class GatewayPort(Section, frozen=True):
+    """A port that Gateways name, and the one that is listened on instead; 0: any free one."""
+
+    gateway: Port
+    listen: Port
+
+
+class PickerSettings(Section, frozen=True):
+    """How other people's endpoint pickers are asked."""
+
+    timeout: Seconds = 10.0
+    connect_timeout: Seconds = 1.0
+    tls: Literal["off", "unverified"] = "off"
+
+
+class GatewayApiSettings(Section, frozen=True):
+    """Being a Gateway API implementation in the cluster of ``kubernetes``."""
+
+    controller: Text = "inferway.dev/gateway-controller"
+    addresses: tuple[Text, ...] = ("127.0.0.1",)
+    published: tuple[Text, ...] = ()
+    service: NamespacedName | None = None
+    ports: tuple[GatewayPort, ...] = ()
+    pickers: PickerSettings = PickerSettings()
+
+
 class LogSettings(Section, frozen=True):
     """What is written about it all."""
 
@@ -332,6 +363,7 @@ class Settings(Section, frozen=True):
     admin: AdminSettings = AdminSettings()
     endpoints: tuple[EndpointSettings, ...] = ()
     kubernetes: KubernetesSettings | None = None
+    gateway_api: GatewayApiSettings | None = None
     routing: RoutingSettings = RoutingSettings()
     kv_events: KvEventSettings | None = None
     tokenizers: dict[Text, Text] = {}

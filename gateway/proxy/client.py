@@ -149,7 +149,7 @@ class ClientConnection(Connection, Arrivals):
             head, body = arrived
             self._queued_bytes -= len(body)
             self._context.telemetry.started()
-            self._exchange = Exchange(self._context, self, head, body, self._record(head, body))
+            self._exchange = self.exchange(head, body)
             self._exchange.start()
         self._taking = False
         self._read_ahead(
@@ -172,7 +172,12 @@ class ClientConnection(Connection, Arrivals):
         self._queue.append(error)
         self._take_next()
 
-    def _record(self, head: RequestHead, body: bytes) -> RequestRecord:
+    def exchange(self, head: RequestHead, body: bytes) -> Exchange:
+        """What answers a request."""
+        return Exchange(self._context, self, head, body, self.record(head, body))
+
+    def record(self, head: RequestHead, body: bytes) -> RequestRecord:
+        """The books of a request that begins."""
         named = head.header(b"x-request-id")
         if named is not None and named.isascii() and len(named) <= _LONGEST_REQUEST_ID:
             request_id = named.decode()
@@ -189,7 +194,7 @@ class ClientConnection(Connection, Arrivals):
 
     def _answer_refused(self, error: ApiError) -> None:
         context = self._context
-        record = self._record(RequestHead("-", b"-", []), b"")
+        record = self.record(RequestHead("-", b"-", []), b"")
         record.status = error.status
         record.reason = error.reason
         record.duration = context.now() - record.started

@@ -9,6 +9,7 @@ from gateway.brains import Brains
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
+from gateway.routes.edits import FieldEdits
 from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tokenizing.service import TokenizingService
@@ -32,6 +33,10 @@ class ProxyContext:
     draining: bool = False
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
+    keeps_host: bool = False
+    """Whether endpoints are told the host that the client named, instead of their own."""
+    edits: FieldEdits | None = None
+    """What routes change in responses' heads."""
 
     @property
     def overloaded(self) -> bool:

@@ -138,9 +138,12 @@ class Delivery(ResponseSink, Waiter):
         record.endpoint = endpoint.name
         # An engine must not see one id twice at a time, and an abort may still be under way.
         suffix = f"-{record.attempts - 1}" if record.attempts > 1 else ""
+        authority = self._pool.address.authority
+        if context.keeps_host:
+            authority = self._head.header(b"host", authority)
         head = request_head(
             self._head,
-            self._pool.address.authority,
+            authority,
             f"{record.request_id}{suffix}".encode(),
             len(self._body),
             self._client.origin,
@@ -153,6 +156,7 @@ class Delivery(ResponseSink, Waiter):
             extra=context.cors.response_fields(self._head),
             own_cors=context.cors.on,
             keep_alive=self._keep_alive,
+            edits=context.edits,
         )
         if self._asked_model:
             self._relay.rename_back(record.model, self._asked_model)

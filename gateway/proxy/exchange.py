@@ -22,7 +22,14 @@ from mypy_extensions import trait
 
 from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.apis.call import Api, ApiError, Call
-from gateway.apis.catalogue import AnswerModel, AnswerModels, Forward, error_dialect, resolve
+from gateway.apis.catalogue import (
+    AnswerModel,
+    AnswerModels,
+    Forward,
+    Route,
+    error_dialect,
+    resolve,
+)
 from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
@@ -89,7 +96,7 @@ class Exchange(Owner):
                 return
             path = matchable_path(head.target)
             self._record.path = path
-            operation = resolve("GET" if head.method == "HEAD" else head.method, path)
+            operation = self._operation("GET" if head.method == "HEAD" else head.method, path)
             if isinstance(operation, Forward):
                 if b"%" in head.target.partition(b"?")[0]:
                     # The endpoint gets the target as it is: it must be what was matched here.
@@ -101,6 +108,10 @@ class Exchange(Owner):
             self._refuse(ApiError(400, "invalid_path", str(wrong)))
         except ApiError as error:
             self._refuse(error)
+
+    def _operation(self, method: str, path: str) -> Route:
+        """What answers a method on a path."""
+        return resolve(method, path)
 
     def _answer_options(self) -> None:
         head = self._head

@@ -11,6 +11,7 @@ from gateway.apis.usage import is_stream_error
 from gateway.meter import ResponseMeter
 from gateway.proxy.framing import EventAligner, Framing, choose
 from gateway.proxy.heads import Headers, RequestHead, response_head
+from gateway.routes.edits import FieldEdits
 
 
 @trait
@@ -27,6 +28,7 @@ class Relay:
     __slots__ = (
         "_aligner",
         "_client",
+        "_edits",
         "_extra",
         "_framing",
         "_headers",
@@ -51,6 +53,7 @@ class Relay:
         extra: bytes,
         own_cors: bool,
         keep_alive: bool,
+        edits: FieldEdits | None = None,
     ) -> None:
         self.status = 0
         self.endpoint = endpoint
@@ -64,6 +67,7 @@ class Relay:
         self._request_id = request_id
         self._extra = extra
         self._own_cors = own_cors
+        self._edits = edits
         self._headers: Headers = []
         self._framing = Framing.NONE
         self._aligner: EventAligner | None = None
@@ -119,6 +123,8 @@ class Relay:
 
     def _commit(self) -> bytes:
         self.committed = True
+        if self._edits is not None:
+            self._headers = self._edits.applied(self._headers)
         self._framing, line = choose(
             self.status,
             self._headers,
