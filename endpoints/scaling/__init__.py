@@ -1,1 +1,1 @@
-"""How much of the fleet there should be: signals, decisions, and the actuators that apply them."""
+"""How many endpoints there should be: signals, decisions (pure), and who carries them out."""

@@ -1,0 +1,164 @@
+"""What is known of one pool at one moment, for a decision about its size.
+
+A signal is one of three things, and the difference matters: a *value* with its time; *stale*,
+a value too old to act on; or *missing*, nothing is known. Missing is never zero: a pool whose
+metrics are gone is not idle.
+
+`Observation` holds plain numbers and no objects of the brain, so that decisions are pure and can
+be replayed; `endpoints.scaling.collector` makes them from the router and its fleet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from math import isfinite
+from typing import Final
+
+from endpoints.scaling.role import Role
+
+
+class Standing(Enum):
+    """How far a signal can be believed."""
+
+    VALUE = "value"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A measured number, when it was measured, and whether that is recent enough.
+
+    Make them with `measured` (or `MISSING`): it sees to it that NaN, infinities, and numbers
+    that can't be, are missing rather than acted upon.
+    """
+
+    standing: Standing
+    number: float
+    """The value, or the last one when stale; 0 when missing (use `value`)."""
+    at: float
+
+    @property
+    def value(self) -> float | None:
+        """The number when it can be acted on; None when it is stale or missing."""
+        return self.number if self.standing is Standing.VALUE else None
+
+    @property
+    def last(self) -> float | None:
+        """The number when there ever was one, however old."""
+        return None if self.standing is Standing.MISSING else self.number
+
+    def or_else(self, otherwise: float) -> float:
+        """The value, or ``otherwise`` when there is none to act on."""
+        return self.number if self.standing is Standing.VALUE else otherwise
+
+
+MISSING: Final = Signal(Standing.MISSING, 0.0, 0.0)
+"""Nothing is known."""
+
+ABSURD: Final = 1e12
+"""No signal of ours can be larger: what claims to be is broken, and missing."""
+
+
+def measured(
+    number: float | None, at: float, now: float, fresh_seconds: float, most: float = ABSURD
+) -> Signal:
+    """A signal from a number that was measured at ``at``: stale when older than that, or missing.
+
+    Missing as well: None, NaN, infinities, negative numbers, and numbers above ``most``. One that
+    claims to be from the future is of now.
+    """
+    if number is None or not isfinite(number) or not 0.0 <= number <= most or not isfinite(at):
+        return MISSING
+    fresh = now - at <= fresh_seconds
+    return Signal(Standing.VALUE if fresh else Standing.STALE, float(number), min(at, now))
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The endpoints of one role, by what they are doing. Each is counted once.
+
+    ``ready`` get requests; ``starting`` run and load; ``pending`` wait for a machine;
+    ``failing`` run and don't become (or stay) well; ``draining`` finish what they have and go.
+    ``target`` is what the scale target's specification says now; None when it couldn't be read.
+    ``oldest_pending`` and ``oldest_starting`` are ages in seconds; 0 without any.
+    """
+
+    ready: int = 0
+    starting: int = 0
+    pending: int = 0
+    failing: int = 0
+    draining: int = 0
+    target: int | None = None
+    oldest_pending: float = 0.0
+    oldest_starting: float = 0.0
+
+    @property
+    def coming(self) -> int:
+        """Asked for and not there yet."""
+        return self.starting + self.pending
+
+    @property
+    def present(self) -> int:
+        """All that aren't leaving: the size of the pool as it is, or as it will soon be."""
+        return self.ready + self.starting + self.pending + self.failing
+
+
+@dataclass(frozen=True, slots=True)
+class RoleObservation:
+    """One role at one moment. Times in seconds, rates a second, shares 0..1.
+
+    Sums are over the role's ready endpoints unless a name says otherwise.
+
+    - ``arrival_rate``: requests/s that came for this role, refused and held ones included;
+      ``forecast_rate``: the same, as expected when an endpoint started now would be ready;
+      ``peak_rate``: the highest of the recent past;
+    - ``prompt_tokens``, ``output_tokens``: means of a request; ``hit_ratio``: of the prompt
+      tokens, the share found in a cache;
+    - ``in_flight``, ``queued_tokens``: requests, and uncached prompt tokens not computed yet;
+      ``waiting``: requests that the engines have not begun, ``running``: that they have;
+    - ``predicted_ttft``: what a request that came now would wait, by the brain's own models;
+      ``ttft``, ``itl``: observed, at the objective's percentile;
+    - ``kv_usage``: mean share of KV cache held by live requests, ``kv_peak`` the fullest one's;
+    - ``preemptions``: sequences thrown out for want of KV room, a second;
+    - ``prefill_rate``: learned tokens/s of one endpoint; ``itl_base``, ``itl_slope``,
+      ``itl_context``: learned ``ITL = base + slope x batch + context x KV tokens``;
+    - ``kv_tokens``: size of one endpoint's KV cache.
+    """
+
+    replicas: Replicas = field(default_factory=Replicas)
+    arrival_rate: Signal = MISSING
+    forecast_rate: Signal = MISSING
+    peak_rate: Signal = MISSING
+    prompt_tokens: Signal = MISSING
+    output_tokens: Signal = MISSING
+    hit_ratio: Signal = MISSING
+    in_flight: Signal = MISSING
+    queued_tokens: Signal = MISSING
+    waiting: Signal = MISSING
+    running: Signal = MISSING
+    predicted_ttft: Signal = MISSING
+    ttft: Signal = MISSING
+    itl: Signal = MISSING
+    kv_usage: Signal = MISSING
+    kv_peak: Signal = MISSING
+    preemptions: Signal = MISSING
+    prefill_rate: Signal = MISSING
+    itl_base: Signal = MISSING
+    itl_slope: Signal = MISSING
+    itl_context: Signal = MISSING
+    kv_tokens: Signal = MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One pool at ``at``. ``held``: requests that the gateway keeps until an endpoint is there.
+
+    ``idle_for``: seconds since the last request came or ended; inf when none ever did.
+    """
+
+    pool: str
+    at: float
+    roles: Mapping[Role, RoleObservation]
+    held: int = 0
+    idle_for: float = 0.0
