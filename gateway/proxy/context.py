@@ -12,6 +12,7 @@ from gateway.record import RequestRecord
 from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tokenizing.service import TokenizingService
+from gateway.waiting import WaitingRooms
 from routing.request import Request
 
 
@@ -30,6 +31,8 @@ class ProxyContext:
     created: int = 0  # Unix time in seconds at which the gateway started
     cors: Cors = field(default_factory=Cors)
     draining: bool = False
+    waiting: WaitingRooms | None = None
+    """Where requests wait for pools that have no endpoint yet; None: nowhere."""
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
 
