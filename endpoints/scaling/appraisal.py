@@ -1,7 +1,7 @@
 """What each endpoint of a pool would take with it: the brain's books, read for a scale-down."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from endpoints.scaling.use import Use
 from endpoints.scaling.victims import Candidate, WarmTokens
@@ -11,8 +11,13 @@ from routing.prefix.views import Views
 _USES_AT_ONCE = 16  # prompts looked up, about a millisecond, before requests go on
 
 
-async def appraise(uses: Iterable[Use], views: Views) -> WarmTokens:
-    """Who holds what recent traffic used. Gives way to requests every few prompts."""
+async def appraise(
+    uses: Iterable[Use], views: Views, owners: Mapping[str, str] | None = None
+) -> WarmTokens:
+    """Who holds what recent traffic used. Gives way to requests every few prompts.
+
+    ``owners``: endpoint -> what it goes with, where several endpoints go together.
+    """
     warm = WarmTokens()
     for number, use in enumerate(uses, 1):
         request = use.request
@@ -21,11 +26,21 @@ async def appraise(uses: Iterable[Use], views: Views) -> WarmTokens:
                 chain,
                 round(use.share * len(chain)),
                 request.block_tokens * use.scale,
-                views.held(request, chain, use.scale),
+                _by_owner(views.held(request, chain, use.scale), owners),
             )
         if number % _USES_AT_ONCE == 0:
             await asyncio.sleep(0)
     return warm
+
+
+def _by_owner(held: dict[str, float], owners: Mapping[str, str] | None) -> dict[str, float]:
+    if owners is None:
+        return held
+    owned: dict[str, float] = {}
+    for name, tokens in held.items():
+        owner = owners.get(name, name)
+        owned[owner] = max(tokens, owned.get(owner, 0.0))
+    return owned
 
 
 def candidate(state: EndpointState, now: float) -> Candidate:
