@@ -44,6 +44,20 @@ class Observer(Protocol):
         """The pool as it is; ``held`` requests wait for its first endpoint."""
 
 
+class Decider(Protocol):
+    """How a number of replicas is found: `endpoints.scaling.decision.decide`, or a rival's rule."""
+
+    def __call__(
+        self,
+        observation: Observation,
+        settings: ScalingSettings,
+        memory: Memory,
+        ceiling: Mapping[Role, Ceiling] | None,
+        now: float,
+    ) -> tuple[Wanted, Memory]:
+        """The replicas wanted, and what to remember of it."""
+
+
 class Holding(Protocol):
     """Where requests wait while the pool has no endpoint."""
 
@@ -102,6 +116,7 @@ class Controller:
         holding: Holding | None = None,
         leads: Callable[[], bool] = lambda: True,
         ceiling: Callable[[], Awaitable[Mapping[Role, Ceiling] | None]] = _no_ceiling,
+        decider: Decider = decide,
         grace: float = 60.0,
         dry_run: bool = False,
         poll: float = _POLL,
@@ -129,6 +144,7 @@ class Controller:
         self._leads = leads
         self._led = False
         self._ceiling = ceiling
+        self._decide = decider
         self._memory = Memory()
         self._poll = poll
         self._due = 0.0
@@ -182,11 +198,14 @@ class Controller:
     # --- a round -------------------------------------------------------------------------------
 
     async def _round(self) -> None:
-        if not self._led:  # the first round of a start or of a reign: nothing is remembered
-            self._led, self._memory = True, Memory()
+        first = not self._led  # of a start, or of a reign: nothing is remembered
+        if first:
+            self._memory = Memory()
             self._note(None, "leads")
         for role, one in self.roles.items():
-            await self._look(role, one)
+            if await self._look(role, one) and first:
+                self._adopt(one)
+        self._led = True
         ceiling = await self._ceiling()
         now = self._clock()
         if self._holding is not None:
@@ -205,22 +224,26 @@ class Controller:
             return Replicas()
         return replicas_of(one.target, one.shrinking, self._router.fleet, now)
 
-    async def _look(self, role: Role, one: RoleTarget) -> None:
+    async def _look(self, role: Role, one: RoleTarget) -> bool:
+        """See the target as it is; False when it can't be read."""
         try:
             target = await one.actuator.look()
         except ActuatorError as error:
             one.target = None
             self._trouble(role, one, str(error))
-            return
+            return False
         one.target = target
         if one.trouble is not None:
             one.trouble = None
             self._note(role, f"{one.actuator.name} can be read again")
         one.shrinking.saw(target)
-        now = self._clock()
-        for member in target.members:  # announced by whoever led before
+        return True
+
+    def _adopt(self, one: RoleTarget) -> None:
+        """Go on with what was announced by whoever led before."""
+        for member in () if one.target is None else one.target.members:
             if member.announced and member.name not in one.shrinking:
-                one.shrinking.retire(member, "announced by an earlier leader", now)
+                one.shrinking.retire(member, "announced by an earlier leader", self._clock())
 
     async def _carry_out(self, role: Role, one: RoleTarget, wanted: Wanted) -> None:
         target = one.target

@@ -81,7 +81,7 @@ class ProcessActuator:
         self._born = 0
         self._failures = 0  # in a row
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._closing = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -138,7 +138,7 @@ class ProcessActuator:
 
     async def close(self) -> None:
         """End all processes and wait for it."""
-        self._closed = True
+        self._closing.set()
         self._replicas = 0
         for one in list(self._processes.values()):
             self._end(one)
@@ -163,7 +163,7 @@ class ProcessActuator:
         """Start a process, and see to it when it has ended."""
         if self._failures:
             one.phase = Phase.FAILING
-            await asyncio.sleep(min(_FIRST_DELAY * 2 ** (self._failures - 1), _LONGEST_DELAY))
+            await self._back_off(min(_FIRST_DELAY * 2 ** (self._failures - 1), _LONGEST_DELAY))
         if self._processes.get(one.name) is not one:
             return  # the place was given up
         template, began = self._template, self._clock()
@@ -197,8 +197,13 @@ class ProcessActuator:
         if one.phase is not Phase.LEAVING:
             self._failures = 1 if self._clock() - began > _LIVED else self._failures + 1
         self._changed()
-        if not self._closed:
+        if not self._closing.is_set():
             self._fit()
+
+    async def _back_off(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
 
     def _end(self, one: _Process) -> None:
         running = one.process is not None and one.process.returncode is None
