@@ -35,6 +35,7 @@ from routing.prefix.views import Views
 from routing.receipts import Receipts
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
+from routing.traffic import Traffic
 
 _RESIDENCY_BYTES: Final = 256 << 20
 _TRUSTED: Final = 0.9  # trust in an endpoint's cache from which a first token teaches at once
@@ -93,6 +94,8 @@ class Router:
         """The latest decisions, newest last."""
         self.retries = RetryBudget(settings.retries)
         """How much may be retried, and how much was."""
+        self.traffic: Traffic | None = None
+        """What requests were like, for whoever decides on the pool's size; None: nobody does."""
         self._scales: dict[str | None, TokenScale] = {}  # by model
         self._outputs: dict[str | None, OutputLength] = {}
 
@@ -109,6 +112,7 @@ class Router:
         if request.within is not None:
             inside = [state for state in group.endpoints if state.name in request.within]
             if not inside:
+                self._refused(now)
                 return Rejection(
                     RejectionKind.NO_ENDPOINT,
                     "no healthy endpoint among those that the request is limited to",
@@ -120,6 +124,7 @@ class Router:
         if limit is not None:
             free = [state for state in group.endpoints if state.ledger.requests < limit]
             if not free:
+                self._refused(now)
                 return Rejection(
                     RejectionKind.OVERLOADED,
                     f"every endpoint has its {limit} requests in flight",
@@ -145,6 +150,8 @@ class Router:
         if self.receipts is not None:
             self.receipts.routed(decision, now)
         self._reserve(decision, now)
+        if self.traffic is not None:
+            self.traffic.route(decision, now)
         self.recent.append(decision)
         return decision
 
@@ -229,6 +236,8 @@ class Router:
         # And when caches are not what they seem, how much was computed shows only at the end.
         if decision.request.streamed and state.trust.share >= _TRUSTED:
             self._learn_prefill(decision, now, 0.0)
+        if self.traffic is not None:
+            self.traffic.begin(decision, now)
         self.fleet.table.settle()
 
     def progress(self, decision: Decision, now: float, tokens: int) -> None:
@@ -267,6 +276,8 @@ class Router:
             output.observe(completion_tokens)
         if self._belongs(state):
             self.fleet.observe_success(state.name, decision, now)
+        if self.traffic is not None:
+            self.traffic.finish(decision, now)
         self.fleet.table.settle()
 
     def failed(
@@ -288,6 +299,8 @@ class Router:
         self._end(decision, now)
         state = decision.endpoint
         decision.attempts.append(FailedAttempt(state.name, now, reason, refused))
+        if self.traffic is not None:
+            self.traffic.fail(now)
         if blameless:
             self.fleet.unproven(state, decision)
         elif self._belongs(state):
@@ -328,7 +341,12 @@ class Router:
 
     # -- within ----------------------------------------------------------------------------
 
+    def _refused(self, now: float) -> None:
+        if self.traffic is not None:
+            self.traffic.refuse(now)
+
     def _nobody(self, model: str | None, now: float) -> Rejection:
+        self._refused(now)
         if model is not None and not self.fleet.knows(model) and not self.fleet.undecided:
             return Rejection(RejectionKind.UNKNOWN_MODEL, f"no endpoint serves the model {model!r}")
         wanted = "" if model is None else f" for {model!r}"

@@ -120,7 +120,8 @@ class ScalingSettings:
     - ``utilisation``: share of what the model says an endpoint can do that is planned with;
     - ``tolerance``: by how much a need must exceed a replica more, or leave one unused;
     - ``idle``: without any request for so long the pool goes to zero; None: never;
-    - ``fresh``: signals older than this are stale;
+    - ``fresh``: signals older than this are stale; ``season``: seconds after which traffic
+      repeats itself, for the forecast; None: it does not;
     - ``edit_hold``: after somebody else changed the target, theirs stands for so long;
     - ``stuck_after``: an endpoint not ready after so many times ``startup`` counts as failed.
     """
@@ -145,6 +146,7 @@ class ScalingSettings:
     calendar: tuple[Hours, ...] = ()
     idle: float | None = None
     fresh: float = 60.0
+    season: float | None = 86_400.0
     edit_hold: float = 600.0
     stuck_after: float = 3.0
 
@@ -163,6 +165,8 @@ class ScalingSettings:
             raise ValueError(f"scaling: tolerance is {self.tolerance}; give a share such as 0.1")
         if self.idle is not None:
             _positive("scaling", "idle", self.idle)
+        if self.season is not None:
+            _positive("scaling", "season", self.season)
         if self.edit_hold < 0:
             raise ValueError(f"scaling: edit_hold is {self.edit_hold}; it must not be negative")
         if self.budget is not None and self.budget < 1:

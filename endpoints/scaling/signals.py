@@ -105,34 +105,64 @@ class Replicas:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSample:
+    """One ready endpoint: what rules that look at each one want to know.
+
+    ``queued_tokens``, ``context_tokens`` and ``decoding`` are of the gateway's own books;
+    ``waiting``, ``running`` and ``kv_usage`` of a scrape that is fresh, else None, and
+    ``waiting_peak`` and ``kv_peak`` the largest of the last minute.
+    """
+
+    name: str
+    queued_tokens: float
+    context_tokens: float
+    decoding: float
+    waiting: float | None = None
+    running: float | None = None
+    kv_usage: float | None = None
+    waiting_peak: float | None = None
+    kv_peak: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RoleObservation:
     """One role at one moment. Times in seconds, rates a second, shares 0..1.
 
     Sums are over the role's ready endpoints unless a name says otherwise.
 
-    - ``arrival_rate``: requests/s that came for this role, refused and held ones included;
-      ``forecast_rate``: the same, as expected when an endpoint started now would be ready;
+    - ``arrival_rate``: requests/s that came for this role, refused ones included;
+      ``forecast_rate``: the same, as expected when an endpoint started now would be ready, and
+      ``forecast_high``: as it may well be by then, after the errors of the past;
       ``peak_rate``: the highest of the recent past;
     - ``prompt_tokens``, ``output_tokens``: means of a request; ``hit_ratio``: of the prompt
-      tokens, the share found in a cache;
+      tokens, the share found in a cache; ``own_tokens``: mean prompt tokens to be computed,
+      ``own_spread``: their squared coefficient of variation;
     - ``in_flight``, ``queued_tokens``: requests, and uncached prompt tokens not computed yet;
       ``waiting``: requests that the engines have not begun, ``running``: that they have;
     - ``predicted_ttft``: what a request that came now would wait, by the brain's own models;
       ``ttft``, ``itl``: observed, at the objective's percentile;
-    - ``kv_usage``: mean share of KV cache held by live requests, ``kv_peak`` the fullest one's;
+    - ``kv_usage``: mean share of KV cache held by live requests, ``kv_peak`` the fullest one's,
+      ``kv_known``: the share of the ready endpoints that told it lately;
     - ``preemptions``: sequences thrown out for want of KV room, a second;
-    - ``prefill_rate``: learned tokens/s of one endpoint; ``itl_base``, ``itl_slope``,
-      ``itl_context``: learned ``ITL = base + slope x batch + context x KV tokens``;
-    - ``kv_tokens``: size of one endpoint's KV cache.
+    - ``prefill_rate``: learned tokens/s of one endpoint, for prompts as they are;
+      ``ttft_fixed``: learned seconds to a first token that don't depend on tokens;
+      ``itl_base``, ``itl_slope``, ``itl_context``: learned
+      ``ITL = base + slope x batch + context x KV tokens``;
+    - ``kv_tokens``: size of one endpoint's KV cache;
+    - ``busy``: the share of time in which the accelerator computed, where somebody measures it;
+    - ``endpoints``: the ready ones, one by one.
     """
 
     replicas: Replicas = field(default_factory=Replicas)
     arrival_rate: Signal = MISSING
     forecast_rate: Signal = MISSING
+    forecast_high: Signal = MISSING
     peak_rate: Signal = MISSING
     prompt_tokens: Signal = MISSING
     output_tokens: Signal = MISSING
     hit_ratio: Signal = MISSING
+    own_tokens: Signal = MISSING
+    own_spread: Signal = MISSING
     in_flight: Signal = MISSING
     queued_tokens: Signal = MISSING
     waiting: Signal = MISSING
@@ -142,19 +172,24 @@ class RoleObservation:
     itl: Signal = MISSING
     kv_usage: Signal = MISSING
     kv_peak: Signal = MISSING
+    kv_known: Signal = MISSING
     preemptions: Signal = MISSING
     prefill_rate: Signal = MISSING
+    ttft_fixed: Signal = MISSING
     itl_base: Signal = MISSING
     itl_slope: Signal = MISSING
     itl_context: Signal = MISSING
     kv_tokens: Signal = MISSING
+    busy: Signal = MISSING
+    endpoints: tuple[EndpointSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One pool at ``at``. ``held``: requests that the gateway keeps until an endpoint is there.
 
-    ``idle_for``: seconds since the last request came or ended; inf when none ever did.
+    ``idle_for``: seconds since the last request came or ended, or since somebody began to look.
+    ``wall``: seconds since 1970, for calendars; None: they don't apply.
     """
 
     pool: str
@@ -162,3 +197,11 @@ class Observation:
     roles: Mapping[Role, RoleObservation]
     held: int = 0
     idle_for: float = 0.0
+    wall: float | None = None
+
+    def role(self, role: Role) -> RoleObservation:
+        """What is known of a role; all of it missing when nothing is."""
+        return self.roles.get(role, _NOTHING)
+
+
+_NOTHING: Final = RoleObservation()
