@@ -11,10 +11,11 @@ leadership lost in the middle of a round ends it there.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Final, Protocol
 
@@ -26,7 +27,7 @@ from endpoints.scaling.decision import Memory, Wanted, decide
 from endpoints.scaling.role import Role
 from endpoints.scaling.settings import ScalingSettings
 from endpoints.scaling.shrinking import Shrinking, members_of, replicas_of
-from endpoints.scaling.signals import Observation, Replicas
+from endpoints.scaling.signals import Observation
 from endpoints.scaling.steps import next_step
 from endpoints.scaling.use import RecentUse
 from endpoints.scaling.victims import Candidate, in_order
@@ -38,10 +39,16 @@ _RATE: Final = 5_000.0  # prefill tokens a second where no endpoint has shown it
 
 
 class Observer(Protocol):
-    """Makes an observation of everything but the replicas."""
+    """Makes observations; `endpoints.scaling.collector.Collector` in production."""
 
-    def observe(self, now: float, replicas: Mapping[Role, Replicas], held: int) -> Observation:
-        """The pool as it is; ``held`` requests wait for its first endpoint."""
+    def collect(
+        self,
+        router: Router,
+        targets: Mapping[Role, int | None],
+        now: float,
+        held: int = 0,
+    ) -> Observation:
+        """The pool as the brain knows it; ``held`` requests wait for its first endpoint."""
 
 
 class Decider(Protocol):
@@ -88,6 +95,8 @@ class RoleTarget:
     target: Target | None = None
     trouble: str | None = None
     """Why it could not be read or changed last; None: it could."""
+    conflict: str | None = None
+    """Who else scales it, so that we don't; None: nobody."""
     changes: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     """Changes of its number, by direction."""
 
@@ -113,6 +122,7 @@ class Controller:
         router: Router,
         keeper: FleetKeeper,
         clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
         holding: Holding | None = None,
         leads: Callable[[], bool] = lambda: True,
         ceiling: Callable[[], Awaitable[Mapping[Role, Ceiling] | None]] = _no_ceiling,
@@ -140,6 +150,7 @@ class Controller:
         self._router = router
         self._keeper = keeper
         self._clock = clock
+        self._wall = wall
         self._holding = holding
         self._leads = leads
         self._led = False
@@ -210,19 +221,30 @@ class Controller:
         now = self._clock()
         if self._holding is not None:
             self._holding.closed = _why_nothing_can_come(ceiling, self.settings)
-        observation = self._observer.observe(
-            now,
-            {role: self._replicas(one, now) for role, one in self.roles.items()},
-            0 if self._holding is None else len(self._holding),
+        observation = self._observe(now)
+        self.wanted, self._memory = self._decide(
+            observation, self.settings, self._memory, ceiling, now
         )
-        self.wanted, self._memory = decide(observation, self.settings, self._memory, ceiling, now)
         for role, one in self.roles.items():
             await self._carry_out(role, one, self.wanted)
 
-    def _replicas(self, one: RoleTarget, now: float) -> Replicas:
-        if one.target is None:
-            return Replicas()
-        return replicas_of(one.target, one.shrinking, self._router.fleet, now)
+    def _observe(self, now: float) -> Observation:
+        """What the brain knows; and of replicas what their targets know, who see also the pending.
+
+        Whoever drains is given up already, so that our own unfinished step is no news to us.
+        """
+        counted = {
+            role: replicas_of(one.target, one.shrinking, self._router.fleet, now)
+            for role, one in self.roles.items()
+            if one.target is not None
+        }
+        targets = {role: counted[role].target if role in counted else None for role in self.roles}
+        held = 0 if self._holding is None else len(self._holding)
+        seen = self._observer.collect(self._router, targets, now, held)
+        roles = dict(seen.roles)
+        for role, replicas in counted.items():
+            roles[role] = replace(roles[role], replicas=replicas)
+        return replace(seen, roles=roles, wall=self._wall())
 
     async def _look(self, role: Role, one: RoleTarget) -> bool:
         """See the target as it is; False when it can't be read."""
@@ -251,10 +273,12 @@ class Controller:
             await self._restore_late(role, one)
             return
         held = wanted.held
+        if target.owner != one.conflict:
+            one.conflict = target.owner
+            whose = "nobody else" if target.owner is None else target.owner
+            self._note(role, f"{whose} scales {one.actuator.name}")
         if target.owner is not None:
-            held = f"{target.owner} scales {one.actuator.name}"
-            if one.trouble != held:
-                self._trouble(role, one, held)
+            held = f"{target.owner} scales it"
         if held is not None or self.dry_run:
             await self._restore(role, one, one.shrinking.draining, held or "dry run")
             return
