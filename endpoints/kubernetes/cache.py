@@ -51,7 +51,8 @@ class Cache:
     """What the API server has of ``resource``, from `start` to `stop`.
 
     In one ``namespace`` (None: all of them), narrowed by selectors. Objects are replaced, never
-    changed, so an object's identity says whether anything about it is new.
+    changed, so an object's identity says whether anything about it is new. ``required`` False:
+    that it is missing or forbidden is nothing to alarm anybody about.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class Cache:
         field_selector: str | None = None,
         settings: CacheSettings | None = None,
         trim: Callable[[Object], Object] = without_managed_fields,
+        required: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.resource = resource
         self.namespace = namespace
+        self.required = required
         self._connection = connection
         self._path = resource.path(namespace)
         self._narrow: dict[str, str] = {}
@@ -249,7 +252,8 @@ class Cache:
             if before.phase is not Phase.SYNCED:
                 _log.info("%s: %d, and watching", what, len(self.objects), extra=facts)
         elif now.phase is Phase.FORBIDDEN:
-            _log.error(
+            _log.log(
+                logging.ERROR if self.required else logging.WARNING,
                 "%s: not allowed to read them; grant get, list and watch "
                 "(deploy/kubernetes/rbac.yaml): %s",
                 what,
@@ -257,7 +261,8 @@ class Cache:
                 extra=facts,
             )
         elif now.phase is Phase.MISSING:
-            _log.error(
+            _log.log(
+                logging.ERROR if self.required else logging.DEBUG,
                 "%s: the cluster does not have this resource in version %s; install its "
                 "definition (CRD): %s",
                 what,
