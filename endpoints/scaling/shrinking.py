@@ -10,7 +10,7 @@ and stays, serves again: a machine that runs and gets nothing is the one thing n
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from endpoints.discovery.keeper import FleetKeeper
@@ -114,6 +114,13 @@ class Shrinking:
                 self.ended += 1
                 if going.ending_since is None:
                     self.cut += going.cut
+                continue
+            joined = [one for one in member.endpoints if one not in going.member.endpoints]
+            if joined:  # it was not in the fleet yet when it was retired
+                going.member = replace(member, endpoints=(*going.member.endpoints, *joined))
+                going.drained_at = None
+                for endpoint in joined:
+                    self._keeper.retire(endpoint, self._grace)
 
 
 def members_of(target: Target, shrinking: Shrinking) -> Sequence[Member]:

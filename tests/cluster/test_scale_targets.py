@@ -50,7 +50,7 @@ async def actuator(
     cluster: Cluster, kind: str = "Deployment", api_version: str = "apps/v1", **options: object
 ) -> AsyncIterator[KubernetesActuator]:
     ref = TargetRef(cluster.namespace, "decode", kind, api_version)
-    found = KubernetesActuator(cluster.connection, ref, caches=QUICK)
+    found = KubernetesActuator(cluster.connection, ref, endpoints=dict, caches=QUICK)
     await found.start()
     try:
         yield found

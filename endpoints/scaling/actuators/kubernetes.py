@@ -14,11 +14,9 @@ Three rules of the other side shape this module:
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import inf
 from typing import Final
 
 from endpoints.kubernetes.cache import Cache, CacheSettings
@@ -30,10 +28,13 @@ from endpoints.kubernetes.resources import (
     DEPLOYMENTS,
     PODS,
     STATEFUL_SETS,
+    Key,
     Object,
     Resource,
+    key_of,
 )
 from endpoints.scaling.actuators.actuator import ActuatorError, Member, MovedError, Phase, Target
+from routing.endpoint import EndpointState
 
 MANAGER: Final = "inferway-scaler"
 """Who we are where the API server notes who wrote what."""
@@ -58,7 +59,6 @@ _ORDINALS: Final = {
     "LeaderWorkerSet": "leaderworkerset.sigs.k8s.io/group-index",
 }
 _TRIES: Final = 3
-_ASK_SECONDS: Final = 300.0
 _READY_SECONDS: Final = 10.0
 _FAILING: Final = frozenset(
     {"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError",
@@ -84,16 +84,22 @@ class TargetRef:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
-def pod_name(pod: Object) -> tuple[str, ...]:
-    """The one endpoint of a pod, under the pod's name."""
-    return (pod["metadata"]["name"],)
+def by_pod(fleet: Iterable[EndpointState]) -> Mapping[Key, tuple[str, ...]]:
+    """The endpoints' names by namespace and name of their pods, as discovery labels them."""
+    found: dict[Key, tuple[str, ...]] = {}
+    for state in fleet:
+        labels = dict(state.endpoint.labels)
+        key = labels.get("namespace", ""), labels.get("pod", "")
+        if key[1]:
+            found[key] = (*found.get(key, ()), state.name)
+    return found
 
 
 class KubernetesActuator:
     """One scale target, from `start` to `close`.
 
-    ``endpoints_of``: the names that a pod's endpoints have in the fleet. ``told`` is called when
-    its pods, or who scales it, changed.
+    ``endpoints``: the names that pods' endpoints have in the fleet. ``told`` is called when its
+    pods, or who scales it, changed.
     """
 
     def __init__(
@@ -102,7 +108,7 @@ class KubernetesActuator:
         ref: TargetRef,
         *,
         clock: Callable[[], float] = time.monotonic,
-        endpoints_of: Callable[[Object], tuple[str, ...]] = pod_name,
+        endpoints: Callable[[], Mapping[Key, tuple[str, ...]]],
         told: Callable[[], object] = lambda: None,
         caches: CacheSettings | None = None,
     ) -> None:
@@ -110,15 +116,17 @@ class KubernetesActuator:
         self._connection = connection
         self._objects = Objects(connection, MANAGER)
         self._clock = clock
-        self._endpoints_of = endpoints_of
+        self._endpoints = endpoints
         self._told = told
         self._settings = caches
         self._resource: Resource | None = None
         self._pods: Cache | None = None
         self._selector = ""
-        self._owners = [self._cache(HPAS)]
-        self._missing = [SCALED_OBJECTS, POD_AUTOSCALERS]  # until the cluster is seen to have them
-        self._asked_at = -inf
+        self._owners = [
+            self._cache(HPAS),
+            self._cache(SCALED_OBJECTS, required=False),
+            self._cache(POD_AUTOSCALERS, required=False),
+        ]
         self._born: dict[str, float] = {}  # pod uid -> when, on our clock
         self._announced: set[str] = set()  # by us: the cache may not show it yet
 
@@ -129,24 +137,9 @@ class KubernetesActuator:
 
     async def start(self) -> None:
         """Begin to follow who scales the target; what can't be read yet is said by `look`."""
-        await self._follow(self._owners[0])
-
-    async def _follow(self, cache: Cache) -> None:
-        cache.subscribe(lambda _: self._told())
-        await cache.start()
-
-    async def _follow_installed(self) -> None:
-        """Follow the autoscalers' own kinds as well, once somebody has installed them."""
-        if not self._missing or self._clock() - self._asked_at < _ASK_SECONDS:
-            return
-        self._asked_at = self._clock()
-        for resource in list(self._missing):
-            with suppress(NotFoundError):
-                served = await self._connection.request("GET", f"/apis/{resource.api_version}")
-                if any(one.get("name") == resource.plural for one in served.get("resources") or ()):
-                    self._missing.remove(resource)
-                    self._owners.append(self._cache(resource))
-                    await self._follow(self._owners[-1])
+        for cache in self._owners:
+            cache.subscribe(lambda _: self._told())
+            await cache.start()
 
     async def close(self) -> None:
         """Follow nothing any more; announcements stay for whoever leads next."""
@@ -161,7 +154,6 @@ class KubernetesActuator:
     async def look(self) -> Target:
         """The number now, the pods, and who else scales it."""
         try:
-            await self._follow_installed()
             resource = await self._found()
             scale = await self._objects.scale(resource, self.ref.name, self.ref.namespace)
         except KubernetesError as error:
@@ -215,6 +207,7 @@ class KubernetesActuator:
 
     def _members(self, pods: Iterable[Object]) -> Iterable[Member]:
         born: dict[str, float] = {}
+        endpoints = self._endpoints()
         for pod in pods:
             phase = _phase(pod)
             if phase is None:
@@ -224,7 +217,7 @@ class KubernetesActuator:
             born[uid] = self._born.get(uid) or self._clock() - _age(metadata)
             yield Member(
                 metadata["name"],
-                self._endpoints_of(pod),
+                endpoints.get(key_of(pod), ()),
                 phase,
                 born[uid],
                 LEAVING in (metadata.get("annotations") or {}),
@@ -248,7 +241,9 @@ class KubernetesActuator:
         kind = ref.get("kind") or "Deployment"  # as KEDA takes it
         return (group, kind, ref.get("name")) == (self.ref.group, self.ref.kind, self.ref.name)
 
-    def _cache(self, resource: Resource, selector: str | None = None) -> Cache:
+    def _cache(
+        self, resource: Resource, selector: str | None = None, *, required: bool = True
+    ) -> Cache:
         return Cache(
             self._connection,
             resource,
@@ -256,6 +251,7 @@ class KubernetesActuator:
             label_selector=selector,
             settings=self._settings,
             clock=self._clock,
+            required=required,
         )
 
     # --- changing ------------------------------------------------------------------------------
