@@ -16,8 +16,10 @@ from endpoints.events import FeedView
 from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
 from gateway.admin.pickermetrics import PickerMetrics
+from gateway.admin.scaling import ScalingMetrics, scaling_view
 from gateway.bodies import Bodies, Shared
 from gateway.brains import Brains
+from gateway.capacity import Capacity, CapacityError
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
@@ -76,6 +78,10 @@ class Gateway:
         self._readiness = Readiness()
         self.bodies: Bodies | None = None
         """What carries requests, once started."""
+        self.capacity: Capacity | None = None
+        """The loops that scale pools; None: no pool is to be scaled."""
+        if settings.scaling is not None:
+            self.capacity = Capacity(settings.scaling, settings.routing.objective, _clock)
         self.brains = Brains()
         self._telemetry = Telemetry(self.brains.knows)
         self._pools: dict[str, Pool] = {}
@@ -132,6 +138,7 @@ class Gateway:
         await pool.start(_trust(settings.proxy))
         pool.apply(settings.fleet_endpoints())
         self._spawn(pool.keep_sweeping())
+        await self._start_scaling(pool)
         if not await pool.wait_first_round(_FIRST_ROUND_SECONDS):
             _log.warning("some endpoints have not answered yet; serving with those that have")
         if self._changes is not None:
@@ -150,6 +157,16 @@ class Gateway:
             },
         )
 
+    async def _start_scaling(self, pool: Pool) -> None:
+        if self.capacity is None:
+            return
+        self._running.push_async_callback(self.capacity.stop)
+        try:
+            await self.capacity.start()
+        except CapacityError as error:
+            raise StartError(f"scaling: {error}") from error
+        await self.capacity.attach(pool)
+
     async def _start_servers(self, settings: Settings) -> Bodies:
         bodies = Bodies(
             settings,
@@ -161,6 +178,7 @@ class Gateway:
                 log_traffic=self._traffic_log(),
                 tokenizing=self._tokenizing(settings),
                 now=_clock,
+                waiting=None if self.capacity is None else self.capacity.rooms,
             ),
             self.router,
         )
@@ -171,7 +189,9 @@ class Gateway:
                 self._readiness,
                 _clock,
                 lambda: None if bodies.certificate is None else bodies.certificate.not_after,
-                more=self._picker_metrics(bodies),
+                more=(*self._picker_metrics(bodies), *self._scaling_metrics()),
+                holding=self._holding,
+                scaling=None if self.capacity is None else self._scaling_page,
             ),
             settings.admin.host,
             settings.admin.port,
@@ -193,6 +213,17 @@ class Gateway:
         if bodies.books is not None:
             router = self.router
             yield PickerMetrics(bodies.books, self._telemetry, router.fleet, router.prefix)
+
+    def _scaling_metrics(self) -> Iterator[Collector]:
+        if self.capacity is not None:
+            yield ScalingMetrics(self.capacity.controllers, self.capacity.rooms)
+
+    def _scaling_page(self) -> object:
+        assert self.capacity is not None
+        return scaling_view(self.capacity.controllers, self.capacity.rooms, _clock())
+
+    def _holding(self) -> bool:
+        return self.capacity is not None and self.capacity.rooms.open
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)

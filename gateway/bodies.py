@@ -22,6 +22,7 @@ from gateway.settings import ExtProcSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, upstream_context
 from gateway.tokenizing.service import TokenizingService
+from gateway.waiting import WaitingRooms
 from routing.request import Request
 from routing.router import Router
 
@@ -39,6 +40,7 @@ class Shared:
     log_traffic: Callable[[RequestRecord, Request], object] | None
     tokenizing: TokenizingService | None
     now: Callable[[], float]
+    waiting: WaitingRooms | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -132,6 +134,7 @@ class Bodies:
             objectives=settings.routing.objectives,
             created=shared.created,
             cors=Cors(settings.cors),
+            waiting=shared.waiting,
         )
         self.proxy = ProxyServer(
             context,

@@ -11,7 +11,10 @@ from typing import Any
 
 import msgspec
 
+from endpoints.scaling.actuators.processes import ProcessTemplate
+from endpoints.scaling.policies import make_scaling_policy
 from gateway import pickerconfig, strictyaml
+from gateway.capacity import scaling_settings
 from gateway.checking import Problem, problems_in
 from gateway.settings import (
     AdminSettings,
@@ -212,6 +215,7 @@ def _checked(data: object, source: str) -> Settings:
         *_proxy_problems(settings.proxy),
         *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
+        *_scaling_problems(settings),
     )
     if problems:
         raise ConfigError(source, problems)
@@ -275,6 +279,28 @@ def _cors_problems(cors: CorsSettings) -> Iterator[Problem]:
         yield Problem(
             "cors.credentials", "true lets no page in with the origin *; name the origins"
         )
+
+
+def _scaling_problems(settings: Settings) -> Iterator[Problem]:
+    for name, pool in ({} if settings.scaling is None else settings.scaling.pools).items():
+        path = f"scaling.pools.{name}"
+        for role, of_role in pool.roles.items():
+            where = f"{path}.roles.{role}"
+            if (of_role.target is None) == (of_role.command is None):
+                yield Problem(where, "give either a target (Kubernetes) or a command (processes)")
+            elif of_role.command is not None:
+                try:
+                    ProcessTemplate(of_role.command)
+                except ValueError as error:
+                    yield Problem(f"{where}.command", str(error))
+        try:
+            make_scaling_policy(pool.policy)
+        except ValueError as error:
+            yield Problem(f"{path}.policy", str(error))
+        try:
+            scaling_settings(pool, settings.routing.objective)
+        except ValueError as error:
+            yield Problem(path, str(error))
 
 
 def _endpoint_problems(endpoints: Iterable[EndpointSettings]) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ from endpoints.scaling.decision import Memory, Wanted, decide
 from endpoints.scaling.role import Role
 from endpoints.scaling.settings import ScalingSettings
 from endpoints.scaling.shrinking import Shrinking, members_of, replicas_of
-from endpoints.scaling.signals import Observation
+from endpoints.scaling.signals import Observation, Replicas
 from endpoints.scaling.steps import next_step
 from endpoints.scaling.use import RecentUse
 from endpoints.scaling.victims import Candidate, in_order
@@ -142,6 +142,8 @@ class Controller:
         }
         self.wanted: Wanted | None = None
         """The latest decision."""
+        self.replicas: dict[Role, Replicas] = {}
+        """As the latest decision was shown them; without those that could not be read."""
         self.journal: deque[Entry] = deque(maxlen=100)
         """What happened lately, newest last."""
         self.dry_run = dry_run
@@ -239,6 +241,7 @@ class Controller:
             if one.target is not None
         }
         targets = {role: counted[role].target if role in counted else None for role in self.roles}
+        self.replicas = counted
         held = 0 if self._holding is None else len(self._holding)
         seen = self._observer.collect(self._router, targets, now, held)
         roles = dict(seen.roles)
@@ -368,8 +371,8 @@ class Controller:
         if target is None or target.owner is not None:
             return
         ready = one.actuator.removable(target, one.shrinking.drained)
-        if ready and await self._scale(role, one, target, target.replicas - len(ready), ready):
-            one.shrinking.ending(ready, self._clock())
+        if ready:
+            await self._scale(role, one, target, target.replicas - len(ready), ready)
 
     async def _restore_late(self, role: Role, one: RoleTarget) -> None:
         late = one.shrinking.progress(self._clock())
@@ -389,16 +392,16 @@ class Controller:
 
     async def _scale(
         self, role: Role, one: RoleTarget, target: Target, replicas: int, removed: Sequence[str]
-    ) -> bool:
+    ) -> None:
         if replicas < 0 or not self._leads():
-            return False
+            return
         await one.actuator.scale(target, replicas, removed)
+        one.shrinking.ending(removed, self._clock())
         one.changes["up" if replicas > target.replicas else "down"] += 1
         ended = f", without {', '.join(removed)}" if removed else ""
         self._note(role, f"{one.actuator.name}: {target.replicas} -> {replicas}{ended}")
         one.target = Target(replicas, "", target.members, target.owner)
         await self._look(role, one)  # its version is another one now
-        return True
 
     # --- following -----------------------------------------------------------------------------
 

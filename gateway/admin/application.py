@@ -39,13 +39,15 @@ def make_app(
     *,
     more: Iterable[Collector] = (),
     holding: Callable[[], bool] = lambda: False,
+    scaling: Callable[[], object] | None = None,
 ) -> web.Application:
     """The application.
 
     ``now`` is the clock that the routers are told the time by; ``certificate_end`` tells when
     the certificate towards clients ends (Unix time), None without TLS. ``more``: metrics of
     whatever else runs. ``holding``: whether requests may wait for pools without endpoints: then
-    a gateway without any is ready, or nothing would ever wake them.
+    a gateway without any is ready, or nothing would ever wake them. ``scaling`` makes the page
+    about scaled pools; None: there are none.
     """
     pages = _Pages(brains, telemetry, readiness, now, certificate_end, more, holding)
     app = web.Application()
@@ -53,6 +55,13 @@ def make_app(
     app.router.add_get("/healthz", pages.healthz)
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/debug/endpoints", pages.endpoints)
+    if scaling is not None:
+        page = scaling
+
+        async def show(_request: web.Request) -> web.Response:
+            return _json(page())
+
+        app.router.add_get("/debug/scaling", show)
     app.router.add_get("/debug/decisions", pages.decisions)
     app.router.add_get("/debug/decisions/{request_id:.+}", pages.decision)
     return app

@@ -22,6 +22,7 @@ from routing.endpoint import Endpoint
 
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 60.0
+_LISTEN_SECONDS: Final = 0.1  # between two looks whether a new process listens
 _LIVED: Final = 60.0  # a process that ran for so long did not fail to start
 _log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ class ProcessActuator:
             await self._back_off(min(_FIRST_DELAY * 2 ** (self._failures - 1), _LONGEST_DELAY))
         if self._processes.get(one.name) is not one:
             return  # the place was given up
+        one.phase = Phase.RUNNING
         template, began = self._template, self._clock()
         port = _free_port(template.host)
         try:
@@ -179,13 +181,12 @@ class ProcessActuator:
         except OSError as error:
             _log.error("%s: can't start %s: %s", self.name, template.command[0], error)
         else:
-            one.endpoint = endpoint_from_url(
-                f"http://{template.host}:{port}", name=one.name, labels=template.labels
-            )
-            if one.phase is Phase.LEAVING or self._processes.get(one.name) is not one:
+            if self._processes.get(one.name) is not one:
                 self._spawn(self._terminate(one.process))
-            else:
-                one.phase = Phase.RUNNING
+            elif await self._listens(one.process, port) and one.phase is not Phase.LEAVING:
+                one.endpoint = endpoint_from_url(
+                    f"http://{template.host}:{port}", name=one.name, labels=template.labels
+                )
                 self._version += 1
                 self._changed()
             code = await one.process.wait()
@@ -204,6 +205,16 @@ class ProcessActuator:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
+
+    async def _listens(self, process: asyncio.subprocess.Process, port: int) -> bool:
+        """Wait until it accepts connections; False when it ended before."""
+        while process.returncode is None:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(self._template.host, port)
+                writer.close()
+                return True
+            await asyncio.sleep(_LISTEN_SECONDS)
+        return False
 
     def _end(self, one: _Process) -> None:
         running = one.process is not None and one.process.returncode is None

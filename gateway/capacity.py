@@ -1,0 +1,208 @@
+"""The capacity loops of the pools that are to be scaled: made from settings, started, stopped."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+
+from endpoints.kubernetes.connection import ClusterSettings, Connection, open_connection
+from endpoints.kubernetes.connection import own_namespace as namespace_here
+from endpoints.kubernetes.errors import KubernetesError
+from endpoints.scaling.actuators.actuator import Actuator
+from endpoints.scaling.actuators.kubernetes import KubernetesActuator, TargetRef, by_pod
+from endpoints.scaling.actuators.processes import ProcessActuator, ProcessTemplate
+from endpoints.scaling.collector import Collector
+from endpoints.scaling.controller import Controller
+from endpoints.scaling.leader import Leader
+from endpoints.scaling.policies import make_scaling_policy
+from endpoints.scaling.role import ROLE_LABEL, Role
+from endpoints.scaling.settings import Bounds, Objective, Pace, ScalingSettings
+from gateway.pool import Pool
+from gateway.settings import (
+    Objective as ObjectiveSettings,
+)
+from gateway.settings import (
+    PaceSettings,
+    ScaledPoolSettings,
+    ScaledRoleSettings,
+    ScaleTargetSettings,
+    ScalingSection,
+)
+from gateway.waiting import WaitingRoom, WaitingRooms
+
+_log = logging.getLogger(__name__)
+
+
+class CapacityError(RuntimeError):
+    """A pool can't be scaled as it is set up; the message says why."""
+
+
+class Capacity:
+    """Every scaled pool's loop and waiting room.
+
+    ``objective`` is what pools without one of their own go by. ``rooms`` is there at once, so
+    that bodies can be given it; loops begin as pools are attached.
+    """
+
+    def __init__(
+        self,
+        settings: ScalingSection,
+        objective: ObjectiveSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        self.rooms = WaitingRooms()
+        self.controllers: dict[str, Controller] = {}
+        """By pool."""
+        self._settings = settings
+        self._objective = objective
+        self._clock = clock
+        self._running = AsyncExitStack()
+        self._connection: Connection | None = None
+        self._leader: Leader | None = None
+        self._locals: dict[str, list[ProcessActuator]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Reach the cluster, if some pool is scaled there. CapacityError says why not."""
+        settings = self._settings
+        roles = [role for pool in settings.pools.values() for role in pool.roles.values()]
+        if not any(role.target is not None for role in roles):
+            return
+        try:
+            self._connection = await open_connection(
+                ClusterSettings(kubeconfig=settings.kubeconfig)
+            )
+        except KubernetesError as error:
+            raise CapacityError(str(error)) from error
+        self._running.push_async_callback(self._connection.close)
+        self._leader = Leader(
+            self._connection,
+            settings.namespace or namespace_here(),
+            settings.lease,
+            clock=self._clock,
+            changed=self._wake,
+        )
+        await self._leader.start()
+        self._running.push_async_callback(self._leader.stop)
+
+    async def attach(self, pool: Pool) -> None:
+        """Begin with a pool, if it is to be scaled."""
+        wanted = self._settings.pools.get(pool.name)
+        if wanted is None or pool.name in self.controllers:
+            return
+        router = pool.router
+        room = WaitingRoom(
+            pool.name,
+            router.fleet,
+            now=self._clock,
+            models=wanted.models,
+            most=wanted.waiting.max_requests,
+            most_bytes=wanted.waiting.max_bytes,
+            patience=wanted.waiting.patience,
+        )
+        actuators: dict[Role, Actuator] = {}
+        clustered = False
+        for name, role in wanted.roles.items():
+            clustered = clustered or role.target is not None
+            actuators[Role(name)] = await self._actuator(pool, name, role)
+        scaling = scaling_settings(wanted, self._objective)
+        collector = Collector(pool.name, scaling)
+        collector.attach(router)
+        controller = Controller(
+            pool.name,
+            scaling,
+            actuators,
+            collector,
+            router=router,
+            keeper=pool.keeper,
+            clock=self._clock,
+            holding=room,
+            leads=self._leads if clustered else _always,
+            decider=make_scaling_policy(wanted.policy).decide,
+            grace=wanted.grace,
+            dry_run=wanted.dry_run,
+        )
+        self.rooms.add(room)
+        self.controllers[pool.name] = controller
+        self._running.push_async_callback(controller.close)
+        self._spawn(controller.run())
+
+    async def stop(self) -> None:
+        """End every loop; what runs goes on, but for the processes that we started."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for room in self.rooms:
+            room.close()
+        await self._running.aclose()
+
+    # --- within --------------------------------------------------------------------------------
+
+    async def _actuator(self, pool: Pool, name: str, role: ScaledRoleSettings) -> Actuator:
+        if role.command is not None:
+            template = ProcessTemplate(
+                role.command, f"{pool.name}-{name}", labels=((ROLE_LABEL, name),)
+            )
+            local = ProcessActuator(
+                template, clock=self._clock, changed=lambda: self._processes_changed(pool)
+            )
+            self._locals.setdefault(pool.name, []).append(local)
+            return local
+        assert role.target is not None
+        assert self._connection is not None
+        actuator = KubernetesActuator(
+            self._connection,
+            self._ref(role.target),
+            clock=self._clock,
+            endpoints=lambda: by_pod(pool.router.fleet),
+        )
+        await actuator.start()
+        return actuator
+
+    def _ref(self, target: ScaleTargetSettings) -> TargetRef:
+        namespace = target.namespace or self._settings.namespace or namespace_here()
+        return TargetRef(namespace, target.name, target.kind, target.api_version)
+
+    def _processes_changed(self, pool: Pool) -> None:
+        pool.started(
+            endpoint for one in self._locals.get(pool.name, ()) for endpoint in one.endpoints()
+        )
+
+    def _leads(self) -> bool:
+        return self._leader is not None and self._leader.leads()
+
+    def _wake(self) -> None:
+        for controller in self.controllers.values():
+            controller.wake()
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def scaling_settings(pool: ScaledPoolSettings, objective: ObjectiveSettings) -> ScalingSettings:
+    """The same for the pure core; ValueError names what can't be."""
+    aims = objective if pool.objective is None else pool.objective
+    return ScalingSettings(
+        roles={
+            Role(name): Bounds(role.min, role.max, role.cost) for name, role in pool.roles.items()
+        },
+        objective=Objective(aims.ttft, aims.itl, pool.percentile),
+        budget=pool.budget,
+        interval=pool.interval,
+        startup=pool.startup,
+        utilisation=pool.utilisation,
+        up=_pace(pool.up),
+        down=_pace(pool.down),
+        idle=pool.idle,
+        edit_hold=pool.edit_hold,
+    )
+
+
+def _pace(pace: PaceSettings) -> Pace:
+    return Pace(pace.percent, pace.replicas, pace.period, pace.window, pace.reversal)
+
+
+def _always() -> bool:
+    return True
