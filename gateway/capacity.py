@@ -5,10 +5,16 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 
-from endpoints.kubernetes.connection import ClusterSettings, Connection, open_connection
+from endpoints.kubernetes.connection import (
+    ClusterSettings,
+    Connection,
+    NotConfiguredError,
+    open_connection,
+)
 from endpoints.kubernetes.connection import own_namespace as namespace_here
 from endpoints.kubernetes.errors import KubernetesError
 from endpoints.scaling.actuators.actuator import Actuator
+from endpoints.scaling.actuators.advice import AdviceOnly
 from endpoints.scaling.actuators.kubernetes import KubernetesActuator, TargetRef, by_pod
 from endpoints.scaling.actuators.processes import ProcessActuator, ProcessTemplate
 from endpoints.scaling.collector import Collector
@@ -18,6 +24,10 @@ from endpoints.scaling.policies import make_scaling_policy
 from endpoints.scaling.role import ROLE_LABEL, Role
 from endpoints.scaling.settings import Bounds, Objective, Pace, ScalingSettings
 from gateway.pool import Pool
+from gateway.scalers.externalmetrics import ExternalMetricsServer
+from gateway.scalers.keda import KedaServer
+from gateway.scalers.numbers import Numbers
+from gateway.scalers.service import ScalersError, start_external_metrics, start_keda
 from gateway.settings import (
     Objective as ObjectiveSettings,
 )
@@ -53,6 +63,10 @@ class Capacity:
         self.rooms = WaitingRooms()
         self.controllers: dict[str, Controller] = {}
         """By pool."""
+        self.keda: KedaServer | None = None
+        """Answers KEDA, once started; None: nobody does."""
+        self.external_metrics: ExternalMetricsServer | None = None
+        """Answers HPAs, once started; None: nobody does."""
         self._settings = settings
         self._objective = objective
         self._clock = clock
@@ -63,27 +77,52 @@ class Capacity:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Reach the cluster, if some pool is scaled there. CapacityError says why not."""
+        """Reach the cluster, and serve who asks for numbers. CapacityError says why not."""
+        settings = self._settings
+        try:
+            await self._connect()
+            numbers = Numbers(self.controllers, self.rooms, self._clock)
+            if settings.keda is not None:
+                self.keda = await start_keda(
+                    settings.keda, numbers, self._running, self._spawn, self._clock
+                )
+            if settings.external_metrics is not None:
+                self.external_metrics = await start_external_metrics(
+                    settings.external_metrics,
+                    numbers,
+                    self._connection,
+                    self._running,
+                    self._spawn,
+                )
+        except (KubernetesError, ScalersError) as error:
+            raise CapacityError(str(error)) from error
+
+    async def _connect(self) -> None:
         settings = self._settings
         roles = [role for pool in settings.pools.values() for role in pool.roles.values()]
-        if not any(role.target is not None for role in roles):
+        scales = any(role.target is not None for role in roles)
+        asked = settings.external_metrics is not None and not settings.external_metrics.anonymous
+        if not scales and not asked:
             return
         try:
             self._connection = await open_connection(
                 ClusterSettings(kubeconfig=settings.kubeconfig)
             )
-        except KubernetesError as error:
-            raise CapacityError(str(error)) from error
+        except NotConfiguredError:
+            if scales:
+                raise
+            return  # who may ask is then said by the settings
         self._running.push_async_callback(self._connection.close)
-        self._leader = Leader(
-            self._connection,
-            settings.namespace or namespace_here(),
-            settings.lease,
-            clock=self._clock,
-            changed=self._wake,
-        )
-        await self._leader.start()
-        self._running.push_async_callback(self._leader.stop)
+        if scales:
+            self._leader = Leader(
+                self._connection,
+                settings.namespace or namespace_here(),
+                settings.lease,
+                clock=self._clock,
+                changed=self._wake,
+            )
+            await self._leader.start()
+            self._running.push_async_callback(self._leader.stop)
 
     async def attach(self, pool: Pool) -> None:
         """Begin with a pool, if it is to be scaled."""
@@ -120,7 +159,7 @@ class Capacity:
             leads=self._leads if clustered else _always,
             decider=make_scaling_policy(wanted.policy).decide,
             grace=wanted.grace,
-            dry_run=wanted.dry_run,
+            dry_run=advises_only(wanted),
         )
         self.rooms.add(room)
         self.controllers[pool.name] = controller
@@ -148,7 +187,8 @@ class Capacity:
             )
             self._locals.setdefault(pool.name, []).append(local)
             return local
-        assert role.target is not None
+        if role.target is None:
+            return AdviceOnly(f"{pool.name} ({name})", pool.router.fleet, Role(name))
         assert self._connection is not None
         actuator = KubernetesActuator(
             self._connection,
@@ -181,6 +221,12 @@ class Capacity:
         task.add_done_callback(self._tasks.discard)
 
 
+def advises_only(pool: ScaledPoolSettings) -> bool:
+    """Whether somebody else acts: then what they do is no edit that had to stand."""
+    acts = [role for role in pool.roles.values() if role.target or role.command]
+    return pool.dry_run or not acts
+
+
 def scaling_settings(pool: ScaledPoolSettings, objective: ObjectiveSettings) -> ScalingSettings:
     """The same for the pure core; ValueError names what can't be."""
     aims = objective if pool.objective is None else pool.objective
@@ -196,7 +242,7 @@ def scaling_settings(pool: ScaledPoolSettings, objective: ObjectiveSettings) -> 
         up=_pace(pool.up),
         down=_pace(pool.down),
         idle=pool.idle,
-        edit_hold=pool.edit_hold,
+        edit_hold=0.0 if advises_only(pool) else pool.edit_hold,
     )
 
 

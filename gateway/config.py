@@ -286,13 +286,21 @@ def _scaling_problems(settings: Settings) -> Iterator[Problem]:
         path = f"scaling.pools.{name}"
         for role, of_role in pool.roles.items():
             where = f"{path}.roles.{role}"
-            if (of_role.target is None) == (of_role.command is None):
-                yield Problem(where, "give either a target (Kubernetes) or a command (processes)")
+            if of_role.target is not None and of_role.command is not None:
+                yield Problem(
+                    where, "give a target (Kubernetes) or a command (processes), not both"
+                )
             elif of_role.command is not None:
                 try:
                     ProcessTemplate(of_role.command)
                 except ValueError as error:
                     yield Problem(f"{where}.command", str(error))
+        acting = {bool(one.target or one.command) for one in pool.roles.values()}
+        if len(acting) > 1:
+            yield Problem(
+                f"{path}.roles",
+                "give every role a target or a command, or none: then others scale by our numbers",
+            )
         try:
             make_scaling_policy(pool.policy)
         except ValueError as error:

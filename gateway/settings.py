@@ -331,17 +331,21 @@ class ScaledPoolSettings(Section, frozen=True):
 
 
 class ExternalMetricsSettings(Section, frozen=True):
-    """Where Kubernetes asks for our numbers (``external.metrics.k8s.io``); TLS is required."""
+    """Where Kubernetes asks for our numbers (``external.metrics.k8s.io``), always over TLS.
 
-    host: Text = "0.0.0.0"
+    Without ``tls`` with a certificate that nobody vouches for. ``anonymous``: anybody may ask.
+    """
+
+    host: Text = "127.0.0.1"
     port: Port = 6443
     tls: TlsSettings | None = None
+    anonymous: bool = False
 
 
 class KedaSettings(Section, frozen=True):
     """Where KEDA asks for our numbers (an external scaler over gRPC)."""
 
-    host: Text = "0.0.0.0"
+    host: Text = "127.0.0.1"
     port: Port = 9004
     tls: TlsSettings | None = None
 

@@ -142,6 +142,8 @@ class Controller:
         }
         self.wanted: Wanted | None = None
         """The latest decision."""
+        self.observation: Observation | None = None
+        """What it was made of."""
         self.replicas: dict[Role, Replicas] = {}
         """As the latest decision was shown them; without those that could not be read."""
         self.journal: deque[Entry] = deque(maxlen=100)
@@ -223,7 +225,7 @@ class Controller:
         now = self._clock()
         if self._holding is not None:
             self._holding.closed = _why_nothing_can_come(ceiling, self.settings)
-        observation = self._observe(now)
+        self.observation = observation = self._observe(now)
         self.wanted, self._memory = self._decide(
             observation, self.settings, self._memory, ceiling, now
         )
