@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from endpoints.discovery.keeper import FleetKeeper
 from endpoints.scaling.actuators.actuator import Actuator, ActuatorError, Member, Target
@@ -63,6 +63,10 @@ class Decider(Protocol):
         now: float,
     ) -> tuple[Wanted, Memory]:
         """The replicas wanted, and what to remember of it."""
+
+
+Chooser: TypeAlias = Callable[[Sequence[Member], int], Awaitable[Sequence[tuple[str, str]]]]
+"""Which so many of the members go, and why; None: those whose going costs least."""
 
 
 class Holding(Protocol):
@@ -127,6 +131,7 @@ class Controller:
         leads: Callable[[], bool] = lambda: True,
         ceiling: Callable[[], Awaitable[Mapping[Role, Ceiling] | None]] = _no_ceiling,
         decider: Decider = decide,
+        chooser: Chooser | None = None,
         grace: float = 60.0,
         dry_run: bool = False,
         poll: float = _POLL,
@@ -160,6 +165,7 @@ class Controller:
         self._led = False
         self._ceiling = ceiling
         self._decide = decider
+        self._choose = self._least_worth if chooser is None else chooser
         self._memory = Memory()
         self._poll = poll
         self._due = 0.0
@@ -318,7 +324,7 @@ class Controller:
             victims = [(member, "the target ends its last ones first") for member in chosen]
         else:
             by_name = {member.name: member for member in staying}
-            order = await self._victims(staying, count)
+            order = await self._choose(staying, count)
             victims = [(by_name[name], reason) for name, reason in order]
         for member, reason in victims:
             if member.name not in one.shrinking:
@@ -332,7 +338,10 @@ class Controller:
             one.shrinking.restore([member.name for member, _ in victims])
             raise
 
-    async def _victims(self, members: Sequence[Member], count: int) -> list[tuple[str, str]]:
+    async def _least_worth(
+        self, members: Sequence[Member], count: int
+    ) -> Sequence[tuple[str, str]]:
+        """Those whose going costs least, and why it is they."""
         fleet, now = self._router.fleet, self._clock()
         owners = {name: member.name for member in members for name in member.endpoints}
         warm = await appraise(self.use.uses(now), self._router.views, owners)
