@@ -1,6 +1,7 @@
 """The command `inferway demo`."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.demo.driver import Outcome, PlannedRequest, drive
 from bench.demo.report import Summary, summarise, table
+from bench.demo.scaling import show
 from bench.traces.expand import prompt_text
 from bench.traces.mooncake import SAMPLE, Row, TraceError, arrival_seconds, read
 from gateway.app import Gateway, StartError
@@ -52,6 +54,13 @@ def demo(
             help="Run the last policy once more, following the servers' cache events.",
         ),
     ] = True,
+    scale: Annotated[
+        bool,
+        typer.Option(
+            "--scale",
+            help="Instead: a fleet that grows under traffic, shrinks after it, and goes to zero.",
+        ),
+    ] = False,
 ) -> None:
     """Replay recorded chat traffic against simulated servers, policy by policy.
 
@@ -61,6 +70,9 @@ def demo(
     knows the caches exactly: it follows the servers' cache events and asks them for token ids.
     """
     console = Console()
+    if scale:
+        _show_scaling(console)
+        return
     policies = policy or ["round_robin", DEFAULT_POLICY]
     for name in policies:
         if name not in POLICIES:
@@ -83,6 +95,21 @@ def demo(
         raise typer.Exit(2) from None
     console.print(table(summaries))
     if any(summary.failures for summary in summaries):
+        raise typer.Exit(1)
+
+
+def _show_scaling(console: Console) -> None:
+    logging.getLogger("endpoints").setLevel(logging.ERROR)  # servers that start are no news here
+    try:
+        told = uvloop.run(show(console))
+    except StartError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}")
+        raise typer.Exit(2) from None
+    console.print(
+        f"\n{told.answered} requests answered, {told.failed} failed, {told.cut} cut off; "
+        f"{told.most_ready} servers at most"
+    )
+    if told.failed or told.cut:
         raise typer.Exit(1)
 
 

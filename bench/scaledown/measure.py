@@ -194,8 +194,8 @@ class Scene:
         self.controller.wake()
         shrinking = self.controller.roles[Role.BOTH].shrinking
         async with asyncio.timeout(_SECONDS):
-            while len(self.router.fleet.serving(MODEL)) != servers or shrinking.going:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - nobody tells when that is so
+            while len(self.router.fleet.serving(MODEL)) != servers or shrinking.going:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def play(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> Arm:
