@@ -166,6 +166,8 @@ class Gateway:
         except CapacityError as error:
             raise StartError(f"scaling: {error}") from error
         await self.capacity.attach(pool)
+        for name in self.capacity.unattached:
+            _log.warning("scaling.pools.%s: there is no pool of that name yet", name)
 
     async def _start_servers(self, settings: Settings) -> Bodies:
         bodies = Bodies(

@@ -75,6 +75,12 @@ class Capacity:
         self._leader: Leader | None = None
         self._locals: dict[str, list[ProcessActuator]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def unattached(self) -> list[str]:
+        """Pools that are to be scaled and have not come yet."""
+        return [name for name in self._settings.pools if name not in self.controllers]
 
     async def start(self) -> None:
         """Reach the cluster, and serve who asks for numbers. CapacityError says why not."""
@@ -163,16 +169,26 @@ class Capacity:
         )
         self.rooms.add(room)
         self.controllers[pool.name] = controller
-        self._running.push_async_callback(controller.close)
-        self._spawn(controller.run())
+        self._loops[pool.name] = self._spawn(controller.run())
+
+    async def detach(self, name: str) -> None:
+        """A pool left: its loop ends, and its targets stay as they are."""
+        controller = self.controllers.pop(name, None)
+        if controller is None:
+            return
+        loop = self._loops.pop(name)
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+        self.rooms.remove(name)
+        await controller.close()
 
     async def stop(self) -> None:
         """End every loop; what runs goes on, but for the processes that we started."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for room in self.rooms:
-            room.close()
+        for name in list(self.controllers):
+            await self.detach(name)
         await self._running.aclose()
 
     # --- within --------------------------------------------------------------------------------
@@ -215,10 +231,11 @@ class Capacity:
         for controller in self.controllers.values():
             controller.wake()
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def advises_only(pool: ScaledPoolSettings) -> bool:

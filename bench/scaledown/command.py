@@ -12,7 +12,7 @@ from bench.results import figures_table, results
 from bench.scaledown.measure import Arm, Plan, checks, play, share_of_random
 from bench.scaledown.traffic import TrafficSettings
 
-_PAUSE = 2.0  # seconds of traffic between removals where caches are compared
+_BETWEEN = 300  # requests between removals where caches are compared
 
 
 def scale_down(
@@ -35,16 +35,13 @@ def scale_down(
     console = console_for()
     traffic = TrafficSettings(clients=clients, seed=seed)
     quick = Plan("worth", removals, servers=servers, traffic=traffic)
-    slow = replace(quick, removals=compared, between=_PAUSE)
+    slow = replace(quick, removals=compared, between=_BETWEEN)
     with console.status("starting") as status:
         many = uvloop.run(play(quick, status.update))
         worth = uvloop.run(play(slow, status.update))
         chance = uvloop.run(play(replace(slow, arm="random"), status.update))
-        none = uvloop.run(
-            play(replace(slow, arm="none", removals=0, requests=worth.requests), status.update)
-        )
-    arms: list[Arm] = [many, worth, chance, none]
-    share = share_of_random(worth, chance, none)
+    arms: list[Arm] = [many, worth, chance]
+    share = share_of_random(worth, chance)
     figures = to_builtins(arms)
     console.print(figures_table("servers removed under load", figures, omit=("first_failures",)))
     if share is not None:

@@ -1,8 +1,9 @@
 """Servers go and come under load, by the real loop: victims, drain, removal, over real sockets.
 
-Three arms meet the same kind of traffic: ``worth`` removes those whose caches are worth least,
-``random`` anybody, and ``none`` removes nobody: what is computed again there, for want of room
-or because a hot prefix spreads, is no victim's cost and is taken off from the others'.
+Two arms meet the same kind of traffic: ``worth`` removes the servers whose caches are worth least,
+``random`` any. What a removal costs is counted where it shows: tokens of later requests that only
+removed servers had warm. (What is computed again because a new server is cold, or a cache is
+full, is nobody's removal, and not counted.)
 """
 
 import asyncio
@@ -34,9 +35,10 @@ from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
 from gateway.settings import ProxySettings, RoutingSettings
 from gateway.telemetry import Telemetry
+from routing.endpoint import Endpoint
 from routing.router import Router
 
-ARMS = ("worth", "random", "none")
+ARMS = ("worth", "random")
 MODEL = "sim-8b"
 _SECONDS = 60.0  # that one change of size may take
 _GRACE = 30.0
@@ -44,19 +46,18 @@ _GRACE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One arm: ``removals`` servers go, ``at_once`` each time, ``between`` seconds apart.
+    """One arm: ``removals`` servers go, ``at_once`` each time, and are replaced.
 
-    ``requests``: go on until so many were answered as well.
+    After each time, and once more after the last, ``between`` requests are waited for.
     """
 
     arm: str
     removals: int
-    requests: int = 0
+    between: int = 20
     servers: int = 8
     at_once: int = 3
-    between: float = 0.1
-    warm_up: float = 2.0
-    cache_tokens: int = 60_000
+    warm_up: int = 300
+    cache_tokens: int = 400_000
     time_scale: float = 0.02
     traffic: TrafficSettings = field(default_factory=TrafficSettings)
 
@@ -72,8 +73,7 @@ class Arm:
     cut: int
     seconds: float
     hit_ratio: float
-    again_tokens_a_request: float
-    again_tokens_a_removal: float | None
+    lost_tokens_a_removal: float
     first_failures: tuple[str, ...] = ()
 
 
@@ -128,8 +128,10 @@ class Scene:
         self.target = ServerTarget(
             ServerSettings(model=MODEL, cache_tokens=plan.cache_tokens, behaviour=behaviour),
             time.monotonic,
-            self.keeper.apply,
+            self._servers_changed,
         )
+        self.gone: Callable[[Sequence[str]], object] = lambda _: None
+        """Told which servers are left, whenever that changes."""
         dice = random.Random(plan.traffic.seed)
 
         async def anybody(members: Sequence[Member], count: int) -> Sequence[tuple[str, str]]:
@@ -156,6 +158,10 @@ class Scene:
             log_request=lambda _: None,
         )
         self._proxy = ProxyServer(context, "127.0.0.1", 0)
+
+    def _servers_changed(self, endpoints: Sequence[Endpoint]) -> None:
+        self.keeper.apply(endpoints)
+        self.gone([endpoint.name for endpoint in endpoints])
 
     @property
     def url(self) -> str:
@@ -203,58 +209,55 @@ async def play(plan: Plan, progress: Callable[[str], object] = lambda _: None) -
     scene = Scene(plan)
     async with scene.running():
         traffic = Traffic(scene.url, MODEL, plan.traffic)
+        scene.gone = traffic.keep
         talking = asyncio.get_running_loop().create_task(traffic.run())
         try:
-            await asyncio.sleep(plan.warm_up)
+            await _answered(traffic, plan.warm_up)
             before, began = replace(traffic.books), time.monotonic()
             removed = 0
-            while removed < plan.removals or traffic.books.requests < plan.requests:
+            while removed < plan.removals:
+                count = min(plan.at_once, plan.removals - removed)
+                await scene.become(plan.servers - count)
+                await scene.become(plan.servers)
+                removed += count
                 progress(f"{plan.arm}: {removed} removed, {traffic.books.requests} answered")
-                if removed < plan.removals:
-                    count = min(plan.at_once, plan.removals - removed)
-                    await scene.become(plan.servers - count)
-                    await scene.become(plan.servers)
-                    removed += count
-                await asyncio.sleep(plan.between)
+                await _answered(traffic, plan.between)
             seconds = time.monotonic() - began
         finally:
             traffic.stop()
             await talking
     books = traffic.books
-    requests = max(books.requests - before.requests, 1)
-    again = books.again_tokens - before.again_tokens
-    prompts = max(books.prompt_tokens - before.prompt_tokens, 1)
     return Arm(
         plan.arm,
         scene.target.removed,
-        requests,
+        books.requests - before.requests,
         len(books.failures),
         scene.cut,
         seconds,
-        (books.cached_tokens - before.cached_tokens) / prompts,
-        again / requests,
-        again / removed if removed else None,
+        (books.cached_tokens - before.cached_tokens)
+        / max(books.prompt_tokens - before.prompt_tokens, 1),
+        (books.lost_tokens - before.lost_tokens) / removed,
         tuple(books.failures[:5]),
     )
 
 
-def share_of_random(worth: Arm, chance: Arm, none: Arm) -> float | None:
-    """What the removals of ``worth`` cost, as a share of what random ones cost.
+async def _answered(traffic: Traffic, requests: int) -> None:
+    """Wait until so many more were answered; TimeoutError when nothing goes on."""
+    books = traffic.books
+    wanted = books.requests + requests
+    async with asyncio.timeout(_SECONDS + requests):
+        while books.requests < wanted:  # noqa: ASYNC110 - nobody tells when that is so
+            await asyncio.sleep(0.01)
 
-    Both in tokens computed again for each removal, beyond what is computed again without any;
-    None when random removals cost nothing that could be told.
+
+def share_of_random(worth: Arm, chance: Arm) -> float | None:
+    """What the removals of ``worth`` cost, as a share of what random ones do, in lost tokens.
+
+    None when random removals cost nothing, so that nothing can be compared.
     """
-    ours, theirs = _cost(worth, none), _cost(chance, none)
-    if ours is None or theirs is None or theirs <= 0.0:
+    if chance.lost_tokens_a_removal <= 0.0:
         return None
-    return max(ours, 0.0) / theirs
-
-
-def _cost(arm: Arm, none: Arm) -> float | None:
-    if not arm.removals:
-        return None
-    beyond = arm.again_tokens_a_request - none.again_tokens_a_request
-    return beyond * arm.requests / arm.removals
+    return worth.lost_tokens_a_removal / chance.lost_tokens_a_removal
 
 
 def checks(arms: Sequence[Arm], share: float | None, removals: int) -> list[Check]:

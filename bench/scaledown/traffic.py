@@ -8,6 +8,8 @@ before it was, and the document wherever somebody asked about it.
 import asyncio
 import itertools
 import random
+from bisect import bisect_left
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ import aiohttp
 import msgspec
 
 from routing.prefix.chain import BLOCK_BYTES, text_chain
+from routing.request import Chain
 
 _WORDS: Final = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet")
 _TURNS: Final = (1, 5)
@@ -37,16 +40,15 @@ class TrafficSettings:
 class Books:
     """What came of it. Tokens as the engines report them.
 
-    ``known_tokens``: those of prompts that began like an earlier one, so far as they did;
-    ``again_tokens``: those of them that no cache had: computed once more.
+    ``lost_tokens``: those that had to be computed although a server that was removed had them,
+    since no server that was left did. A prefix counts until it is warm again somewhere.
     """
 
     requests: int = 0
     failures: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    known_tokens: float = 0.0
-    again_tokens: float = 0.0
+    lost_tokens: float = 0.0
 
 
 class Traffic:
@@ -59,7 +61,8 @@ class Traffic:
         dice = random.Random(settings.seed)
         self._documents = [_text(dice, settings.document_bytes) for _ in range(settings.documents)]
         self._weights = [1.0 / (rank + 1) ** settings.skew for rank in range(settings.documents)]
-        self._known: set[int] = set()
+        self._held: dict[str, set[int]] = {}  # server -> blocks of the prompts that it answered
+        self._gone: set[int] = set()  # blocks that removed servers held
         self._stopping = False
         self._numbers = itertools.count()
         self.books = Books()
@@ -79,6 +82,11 @@ class Traffic:
     def stop(self) -> None:
         """Begin no further request."""
         self._stopping = True
+
+    def keep(self, servers: Collection[str]) -> None:
+        """These servers are left: what the others held is gone with them."""
+        for name in self._held.keys() - set(servers):
+            self._gone |= self._held.pop(name)
 
     async def _client(self, dice: random.Random) -> None:
         while not self._stopping:
@@ -105,33 +113,35 @@ class Traffic:
         try:
             async with self._http.post(f"{self._url}/v1/chat/completions", json=body) as response:
                 content = await response.read()
+                server = response.headers.get("x-inferway-endpoint", "")
                 if response.status != 200:
                     raise ValueError(f"{response.status}: {content[:120]!r}")
             answer, usage = _streamed(content) if streamed else _whole(content)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
             self.books.failures.append(f"request {number}: {type(error).__name__} {error}")
             return None
-        self._book(messages, usage)
+        self._book(messages, usage, server)
         return answer
 
-    def _book(self, messages: list[dict[str, str]], usage: dict[str, Any]) -> None:
+    def _book(self, messages: list[dict[str, str]], usage: dict[str, Any], server: str) -> None:
         books = self.books
         text = "".join(f"{one['role']}\n{one['content']}\n" for one in messages).encode()
         chain = text_chain(b"", text)
-        known = 0
-        for block in chain:
-            if block not in self._known:
-                break
-            known += 1
-        self._known.update(chain)
+        left = max((_leading(chain, blocks) for blocks in self._held.values()), default=0)
+        lost = max(_leading(chain, self._gone) - left, 0)
+        self._held.setdefault(server, set()).update(chain)
         prompt = int(usage["prompt_tokens"])
         cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-        known_tokens = prompt * min(known * BLOCK_BYTES / len(text), 1.0)
         books.requests += 1
         books.prompt_tokens += prompt
         books.cached_tokens += cached
-        books.known_tokens += known_tokens
-        books.again_tokens += max(known_tokens - cached, 0.0)
+        share = min(lost * BLOCK_BYTES / len(text), 1.0)
+        books.lost_tokens += min(share * prompt, prompt - cached)
+
+
+def _leading(chain: Chain, blocks: set[int]) -> int:
+    """How many leading blocks are among those; a prompt's blocks are there up to some point."""
+    return bisect_left(range(len(chain)), True, key=lambda at: chain[at] not in blocks)
 
 
 def _whole(content: bytes) -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from endpoints.kubernetes.errors import KubernetesError
 from gateway.scalers.frontproxy import GROUP, DeniedError, FrontProxy
 from gateway.scalers.numbers import METRICS, Numbers, Sample
 from gateway.scalers.selectors import SelectorError, selector
@@ -105,6 +106,8 @@ class _Pages:
             return _failure(error.status, "Forbidden", str(error))
         except SelectorError as error:
             return _failure(400, "BadRequest", str(error))
+        except KubernetesError as error:
+            return _failure(503, "ServiceUnavailable", f"who may ask can't be asked: {error}")
         if metric not in METRICS:
             return _failure(404, "NotFound", f"no metric {metric!r}: {', '.join(METRICS)}")
         now = datetime.now(UTC)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -20,19 +20,14 @@ from gateway.settings import ExternalMetricsSettings, KedaSettings, TlsSettings
 from gateway.tls import ServerTls, TlsError
 
 Clock: TypeAlias = Callable[[], float]
+Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
+"""Runs work in the background until the end."""
 _HTTP = ("http/1.1",)
 _H2 = ("h2",)
 
 
 class ScalersError(RuntimeError):
     """They can't be served so; the message names the setting."""
-
-
-class Spawn(Protocol):
-    """Runs work in the background until the end."""
-
-    def __call__(self, work: Coroutine[object, object, None]) -> None:
-        """Begin."""
 
 
 async def start_keda(

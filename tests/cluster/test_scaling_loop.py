@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from endpoints.discovery.keeper import FleetKeeper
@@ -142,8 +142,8 @@ async def test_a_deployment_grows_and_shrinks_and_only_the_drained_go(cluster: C
         assert one.controller.roles[Role.BOTH].shrinking.cut == 0
 
 
-async def _is(found: object, wanted: object) -> bool:
-    return await found == wanted  # type: ignore[misc]
+async def _is(found: Awaitable[set[str]], wanted: set[str]) -> bool:
+    return await found == wanted
 
 
 async def test_a_foreign_hpa_is_respected(cluster: Cluster) -> None:
@@ -164,8 +164,8 @@ async def test_a_foreign_hpa_is_respected(cluster: Cluster) -> None:
         await eventually(lambda: _equals(replicas(cluster), 1), 20.0)
 
 
-async def _equals(found: object, wanted: int) -> bool:
-    return await found == wanted  # type: ignore[misc, no-any-return]
+async def _equals(found: Awaitable[int], wanted: int) -> bool:
+    return await found == wanted
 
 
 async def test_a_leader_lost_in_the_middle_of_a_drain_is_survived(cluster: Cluster) -> None:
