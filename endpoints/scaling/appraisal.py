@@ -8,7 +8,7 @@ from endpoints.scaling.victims import Candidate, WarmTokens
 from routing.endpoint import EndpointState, Health
 from routing.prefix.views import Views
 
-_USES_AT_ONCE = 16  # prompts looked up, about a millisecond, before requests go on
+_USES_AT_ONCE = 128  # prompts looked up, about a millisecond, before requests go on
 
 
 async def appraise(
