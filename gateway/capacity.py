@@ -23,6 +23,7 @@ from endpoints.scaling.leader import Leader
 from endpoints.scaling.policies import make_scaling_policy
 from endpoints.scaling.role import ROLE_LABEL, Role
 from endpoints.scaling.settings import Bounds, Objective, Pace, ScalingSettings
+from endpoints.scaling.sharing import Share, share_of
 from gateway.pool import Pool
 from gateway.scalers.externalmetrics import ExternalMetricsServer
 from gateway.scalers.keda import KedaServer
@@ -51,7 +52,8 @@ class Capacity:
     """Every scaled pool's loop and waiting room.
 
     ``objective`` is what pools without one of their own go by. ``rooms`` is there at once, so
-    that bodies can be given it; loops begin as pools are attached.
+    that bodies can be given it; loops begin as pools are attached. ``cluster``: how to reach it,
+    unless the settings say it themselves.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Capacity:
         settings: ScalingSection,
         objective: ObjectiveSettings,
         clock: Callable[[], float],
+        cluster: ClusterSettings | None = None,
     ) -> None:
         self.rooms = WaitingRooms()
         self.controllers: dict[str, Controller] = {}
@@ -70,6 +73,7 @@ class Capacity:
         self._settings = settings
         self._objective = objective
         self._clock = clock
+        self._cluster = cluster
         self._running = AsyncExitStack()
         self._connection: Connection | None = None
         self._leader: Leader | None = None
@@ -111,9 +115,9 @@ class Capacity:
         if not scales and not asked:
             return
         try:
-            self._connection = await open_connection(
-                ClusterSettings(kubeconfig=settings.kubeconfig)
-            )
+            if settings.kubeconfig is not None or self._cluster is None:
+                self._cluster = ClusterSettings(kubeconfig=settings.kubeconfig)
+            self._connection = await open_connection(self._cluster)
         except NotConfiguredError:
             if scales:
                 raise
@@ -126,6 +130,7 @@ class Capacity:
                 settings.lease,
                 clock=self._clock,
                 changed=self._wake,
+                shares=self._shares,
             )
             await self._leader.start()
             self._running.push_async_callback(self._leader.stop)
@@ -163,6 +168,7 @@ class Capacity:
             clock=self._clock,
             holding=room,
             leads=self._leads if clustered else _always,
+            others=(lambda: self._others(pool.name)) if clustered else tuple,
             decider=make_scaling_policy(wanted.policy).decide,
             grace=wanted.grace,
             dry_run=advises_only(wanted),
@@ -226,6 +232,17 @@ class Capacity:
 
     def _leads(self) -> bool:
         return self._leader is not None and self._leader.leads()
+
+    def _shares(self) -> dict[str, Share]:
+        """What this gateway sees, for the one that leads."""
+        return {
+            name: share_of(controller.own)
+            for name, controller in self.controllers.items()
+            if controller.own is not None
+        }
+
+    def _others(self, pool: str) -> tuple[Share, ...]:
+        return () if self._leader is None else self._leader.others.of(pool, self._clock())
 
     def _wake(self) -> None:
         for controller in self.controllers.values():

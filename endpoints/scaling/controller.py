@@ -26,6 +26,7 @@ from endpoints.scaling.ceiling import Ceiling
 from endpoints.scaling.decision import Memory, Wanted, decide
 from endpoints.scaling.role import Role
 from endpoints.scaling.settings import ScalingSettings
+from endpoints.scaling.sharing import Share, together
 from endpoints.scaling.shrinking import Shrinking, members_of, replicas_of
 from endpoints.scaling.signals import Observation, Replicas
 from endpoints.scaling.steps import next_step
@@ -113,7 +114,8 @@ class Controller:
     """The loop of one pool.
 
     ``settle``: see `FleetKeeper`. ``grace``: seconds that work in flight is given on a victim.
-    ``ceiling``: what the allocator could give. ``dry_run``: decide and say so, but change nothing.
+    ``others``: what other gateways see of the pool's traffic. ``ceiling``: what the allocator
+    could give. ``dry_run``: decide and say so, but change nothing.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class Controller:
         wall: Callable[[], float] = time.time,
         holding: Holding | None = None,
         leads: Callable[[], bool] = lambda: True,
+        others: Callable[[], tuple[Share, ...]] = tuple,
         ceiling: Callable[[], Awaitable[Mapping[Role, Ceiling] | None]] = _no_ceiling,
         decider: Decider = decide,
         chooser: Chooser | None = None,
@@ -147,8 +150,10 @@ class Controller:
         }
         self.wanted: Wanted | None = None
         """The latest decision."""
+        self.own: Observation | None = None
+        """What this gateway sees: what it tells the one that leads."""
         self.observation: Observation | None = None
-        """What it was made of."""
+        """What the latest decision was made of: what all gateways see."""
         self.replicas: dict[Role, Replicas] = {}
         """As the latest decision was shown them; without those that could not be read."""
         self.journal: deque[Entry] = deque(maxlen=100)
@@ -163,6 +168,7 @@ class Controller:
         self._holding = holding
         self._leads = leads
         self._led = False
+        self._others = others
         self._ceiling = ceiling
         self._decide = decider
         self._choose = self._least_worth if chooser is None else chooser
@@ -231,7 +237,8 @@ class Controller:
         now = self._clock()
         if self._holding is not None:
             self._holding.closed = _why_nothing_can_come(ceiling, self.settings)
-        self.observation = observation = self._observe(now)
+        self.own = self._observe(now)
+        self.observation = observation = together(self.own, self._others())
         self.wanted, self._memory = self._decide(
             observation, self.settings, self._memory, ceiling, now
         )
@@ -438,6 +445,7 @@ class Controller:
                 if member.announced:
                     one.shrinking.retire(member, "announced by the leader", now)
             one.shrinking.restore(set(one.shrinking.draining) - announced)
+        self.own = self._observe(now)
 
     # --- telling -------------------------------------------------------------------------------
 

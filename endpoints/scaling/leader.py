@@ -5,7 +5,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from secrets import token_hex
 
@@ -19,6 +19,7 @@ from endpoints.kubernetes.errors import (
 from endpoints.kubernetes.objects import Objects
 from endpoints.kubernetes.resources import LEASES, Object
 from endpoints.scaling.election import Election, ElectionSettings
+from endpoints.scaling.sharing import PREFIX, Others, Share, written
 
 _log = logging.getLogger(__name__)
 _JITTER = 0.2
@@ -33,6 +34,8 @@ class Leader:
     """A candidate for one lease, from `start` to `stop`; ``changed`` is called when that changes.
 
     Whoever acts asks `leads` before each action: it is true only as long as nobody else can be.
+    Who follows writes its ``shares`` of the pools' traffic into the lease; `others` has what the
+    leader read there, and ``changed`` is called as well when somebody begins to hold requests.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Leader:
         settings: ElectionSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         changed: Callable[[], object] = lambda: None,
+        shares: Callable[[], Mapping[str, Share]] = dict,
     ) -> None:
         self.election = Election(identity or own_identity(), settings)
         self._objects = Objects(connection, "inferway-scaler")
@@ -52,6 +56,9 @@ class Leader:
         self._name = name
         self._clock = clock
         self._changed = changed
+        self.others = Others(self.election.identity)
+        self._shares = shares
+        self._seq = 0
         self._led = False
         self._trouble = ""
         self._task: asyncio.Task[None] | None = None
@@ -75,6 +82,9 @@ class Leader:
             with suppress(KubernetesError, TimeoutError):
                 async with asyncio.timeout(self.election.settings.retry_seconds):
                     lease = await self._objects.get(LEASES, self._name, self._namespace)
+                    (lease["metadata"].get("annotations") or {}).pop(
+                        PREFIX + self.election.identity, None
+                    )
                     if (lease.get("spec") or {}).get("holderIdentity") == self.election.identity:
                         lease["spec"] = self.election.released(time.time())
                         await self._objects.replace(LEASES, lease)
@@ -104,9 +114,24 @@ class Leader:
             election.absent()
             await self._write(None)
             return
-        election.saw(lease.get("spec") or {}, self._clock())
-        if election.may_write(self._clock()):
+        now = self._clock()
+        election.saw(lease.get("spec") or {}, now)
+        annotations = lease["metadata"].get("annotations") or {}
+        if self.others.saw(annotations, now) and election.leads(now):
+            self._changed()
+        if election.may_write(now):
+            for key in (*self.others.gone(now), PREFIX + election.identity):
+                annotations.pop(key, None)
             await self._write(lease)
+        if not self.leads():
+            await self._share()
+
+    async def _share(self) -> None:
+        """Tell whoever leads what we see."""
+        self._seq += 1
+        text = written(self._shares(), self._seq)
+        patch = {"metadata": {"annotations": {PREFIX + self.election.identity: text}}}
+        await self._objects.merge_patch(LEASES, self._name, patch, self._namespace)
 
     async def _write(self, lease: Object | None) -> None:
         election, sent_at = self.election, self._clock()

@@ -1,7 +1,7 @@
 """``external.metrics.k8s.io/v1beta1``: our numbers as an aggregated API, for HPAs.
 
-Registered by an APIService (deploy/kubernetes/external-metrics.yaml). One backend can have this
-API in a cluster: where KEDA or an adapter has it already, use KEDA's external scaler instead.
+Registered by an APIService (deploy/kubernetes/scaling/external-metrics.yaml). One backend can have
+this API in a cluster: where KEDA or an adapter has it already, use KEDA's external scaler instead.
 
 Source: kubernetes-sigs custom-metrics-apiserver; Kubernetes API concepts.
 """

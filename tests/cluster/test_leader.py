@@ -1,10 +1,14 @@
 """Of several gateways one leads; when it goes or falls silent another one does."""
 
 import asyncio
+import time
+from dataclasses import replace
 
 from endpoints.kubernetes.resources import LEASES
 from endpoints.scaling.election import ElectionSettings
 from endpoints.scaling.leader import Leader
+from endpoints.scaling.role import Role
+from endpoints.scaling.sharing import Share
 from tests.support.clusters import Cluster, eventually
 
 PACE = ElectionSettings(lease_seconds=1, renew_seconds=0.6, retry_seconds=0.1)
@@ -67,3 +71,33 @@ async def test_without_an_api_server_nobody_leads_and_it_comes_back(cluster: Clu
     await eventually(one.leads)
     await eventually(lambda: changes == [True, False, True])
     await one.stop()
+
+
+async def test_the_leader_hears_of_requests_that_wait_elsewhere(cluster: Cluster) -> None:
+    calls: list[bool] = []
+    seen = {"chat": Share(held=0, idle=9.0, roles={Role.BOTH: (1.0, 2.0, 3.0)})}
+    leader = candidate(cluster, "leader")
+    leader._changed = lambda: calls.append(leader.leads())
+    await leader.start()
+    await eventually(leader.leads)
+    follower = Leader(
+        cluster.connection,
+        cluster.namespace,
+        identity="follower",
+        settings=PACE,
+        shares=lambda: seen,
+    )
+    await follower.start()
+    now = time.monotonic
+    await eventually(lambda: leader.others.of("chat", now()) == (seen["chat"],))
+    assert calls == [True]
+    seen["chat"] = replace(seen["chat"], held=1)
+    await eventually(lambda: leader.others.of("chat", now())[0].held == 1)
+    assert calls == [True, True]  # the loop is woken
+    assert leader.leads()
+    assert not follower.leads()
+    await leader.stop()
+    await eventually(follower.leads)
+    lease = await cluster.objects.get(LEASES, "inferway-scaler", cluster.namespace)
+    assert "traffic.inferway.dev/leader" not in (lease["metadata"].get("annotations") or {})
+    await follower.stop()

@@ -274,7 +274,7 @@ async def test_keda_is_pushed_the_first_request_of_a_pool_at_zero() -> None:
 
 
 def test_files_for_the_cluster_name_what_is_served() -> None:
-    folder = Path("deploy/kubernetes")
+    folder = Path("deploy/kubernetes/scaling")
     text = (folder / "external-metrics.yaml").read_text()
     assert "v1beta1.external.metrics.k8s.io" in text
     assert "external-push" in (folder / "keda-scaledobject.yaml").read_text()
