@@ -188,6 +188,14 @@ class Capacity:
         self.rooms.remove(name)
         await controller.close()
 
+    def came(self, pool: Pool) -> None:
+        """`attach`, as soon as possible: for whoever can't wait for it."""
+        self._spawn(self.attach(pool))
+
+    def left(self, name: str) -> None:
+        """`detach`, as soon as possible."""
+        self._spawn(self.detach(name))
+
     async def stop(self) -> None:
         """End every loop; what runs goes on, but for the processes that we started."""
         for task in self._tasks:
@@ -251,8 +259,13 @@ class Capacity:
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("scaling: a background task ended by a defect", exc_info=error)
 
 
 def advises_only(pool: ScaledPoolSettings) -> bool:
