@@ -13,7 +13,7 @@ from endpoints.kubernetes.connection import (
 )
 from endpoints.kubernetes.connection import own_namespace as namespace_here
 from endpoints.kubernetes.errors import KubernetesError
-from endpoints.scaling.actuators.actuator import Actuator
+from endpoints.scaling.actuators.actuator import Actuator, ActuatorError
 from endpoints.scaling.actuators.advice import AdviceOnly
 from endpoints.scaling.actuators.kubernetes import KubernetesActuator, TargetRef, by_pod
 from endpoints.scaling.actuators.processes import ProcessActuator, ProcessTemplate
@@ -227,7 +227,16 @@ class Capacity:
             endpoints=lambda: by_pod(pool.router.fleet),
         )
         await actuator.start()
+        self._spawn(self._try(actuator))
         return actuator
+
+    @staticmethod
+    async def _try(actuator: KubernetesActuator) -> None:
+        """Say at the start, not at the first need, that a target may not be scaled."""
+        try:
+            await actuator.check()
+        except ActuatorError as error:
+            _log.error("scaling: a dry run says that it will not work: %s", error)
 
     def _ref(self, target: ScaleTargetSettings) -> TargetRef:
         namespace = target.namespace or self._settings.namespace or namespace_here()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
+from gateway.brains import Brains
 from routing.decision import Rejection, RejectionKind
 from routing.endpoint import ServedModel
 from routing.fleet import Fleet
@@ -220,17 +221,20 @@ class WaitingRooms:
         """A pool's room."""
         return self._rooms.get(pool)
 
-    def room(self, model: str | None, rejection: Rejection) -> WaitingRoom | None:
-        """Where a request that was rejected so may wait; None: nowhere."""
+    def room(self, model: str | None, rejection: Rejection, brains: Brains) -> WaitingRoom | None:
+        """Where a request that was rejected so may wait; None: nowhere.
+
+        ``brains`` are those that the request may go to.
+        """
         for room in self._rooms.values():
-            if room.holds(model, rejection):
+            if room.holds(model, rejection) and brains.of(room.pool) is not None:
                 return room
         return None
 
-    def ahead(self, model: str | None) -> WaitingRoom | None:
+    def ahead(self, model: str | None, brains: Brains) -> WaitingRoom | None:
         """Where requests for the same model wait, whom a new one must not overtake."""
         for room in self._rooms.values():
-            if room.waits_for(model):
+            if room.waits_for(model) and brains.of(room.pool) is not None:
                 return room
         return None
 

@@ -190,7 +190,7 @@ class Exchange(Owner):
         )
         waiting = self._context.waiting
         if waiting is not None:
-            ahead = waiting.ahead(call.model)
+            ahead = waiting.ahead(call.model, self._context.brains)
             if ahead is not None:
                 self._wait(ahead, api, request)
                 return
@@ -198,7 +198,9 @@ class Exchange(Owner):
         decision = router.route(request, self._context.now())
         record.decision_seconds = perf_counter() - began
         if isinstance(decision, Rejection):
-            room = None if waiting is None else waiting.room(call.model, decision)
+            room = None
+            if waiting is not None:
+                room = waiting.room(call.model, decision, self._context.brains)
             if room is None:
                 raise refusal(decision)
             self._wait(room, api, request)
@@ -211,16 +213,16 @@ class Exchange(Owner):
         """Stay until the pool has an endpoint, or for as long as its room has patience."""
         try:
             self._ticket = room.enter(
-                request.model, partial(self._routed_now, api, request), len(self._body)
+                request.model, partial(self._routed_now, room.pool, api, request), len(self._body)
             )
         except NoRoomError as no:
             raise ApiError(503, no.reason, str(no), retry_after=room.retry_after) from None
         self._client.expect_until(self._ticket.deadline)
 
-    def _routed_now(self, api: Api, request: Request) -> bool:
+    def _routed_now(self, pool: str, api: Api, request: Request) -> bool:
         """Try again; False when it must go on waiting."""
         context = self._context
-        router = context.brains.serving(request.model)
+        router = context.brains.of(pool)
         if router is None:
             return False
         decision = router.route(request, context.now())
