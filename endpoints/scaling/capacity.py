@@ -6,12 +6,15 @@ squared coefficient of variation ``v`` and load ``rho = rate x S / n``, the wait
 
     P(wait > t) = C exp(-t / T),  C = rho^(sqrt(2(n+1)) - 1),  T = S (1 + v) / 2 / (n (1 - rho))
 
-(Allen and Cunneen with Sakasegawa's probability of waiting; an exponential tail). A first token
+(Allen and Cunneen with Sakasegawa's probability of waiting; an exponential tail). But who has the
+prompt's beginning cached is only one, and busy with probability rho: the wait is at least
+``rho S (1 + v) / 2`` on average, what is left of the prefill that runs there. A first token
 comes after the wait, the own prefill and a fixed time. Prompts are taken to be log-normal.
 
 Decoding is Little's law: with ``ITL = (a + b B + c B L) / (1 - rho)`` (every step carries what
 prefill there is, so on endpoints that do both, prefill stretches decoding) and output ``O``, the
-batch is ``B = rate O ITL / n``, which is linear in B, so it has one solution or none:
+batch is ``B = rate O ITL / n``, which is linear in B, so it has one solution or none (times a
+learned factor for how far above the mean the objective's percentile lies):
 
     B = u a / (1 - rho - u (b + c L)),   u = rate O / n,   L = prompt + output / 2
 
@@ -34,6 +37,11 @@ MOST_ENDPOINTS: Final = 100_000
 """Endpoints beyond which no answer is looked for."""
 KV_SHARE: Final = 0.9
 """Share of the KV cache that is planned with: sequences come and go."""
+ITL_TAIL: Final = 1.5
+"""Of the mean time between tokens, its percentile before that was seen; at most `MOST_TAIL`."""
+MOST_TAIL: Final = 2.0
+LEAST_OWN: Final = 0.5
+"""Of the uncached tokens, what more caches leave at least."""
 _SEARCH_STEPS: Final = 40
 
 
@@ -47,6 +55,7 @@ class Profile:
     """
 
     prefill: float
+    own_tokens: float
     spread: float
     fixed: float
     itl_base: float
@@ -55,11 +64,29 @@ class Profile:
     prompt_tokens: float
     output_tokens: float
     kv_tokens: float | None
+    itl_tail: float = 1.5
+    endpoints: int = 0
 
     @property
     def context(self) -> float:
         """Mean tokens that a decoding sequence reads."""
         return self.prompt_tokens + self.output_tokens / 2.0
+
+    def among(self, count: int) -> "Profile":
+        """The same when there are ``count`` endpoints: fewer caches hold less.
+
+        What is found in them is taken to go with the square root of their number, and with its
+        fourth root for more than there are (measured: 0.25 to 0.6).
+        """
+        if not self.endpoints or not self.own_tokens or count == self.endpoints:
+            return self
+        ratio = count / self.endpoints
+        found = max(self.prompt_tokens - self.own_tokens, 0.0)
+        found *= sqrt(ratio) if ratio < 1.0 else ratio**0.25
+        own = max(self.prompt_tokens - found, LEAST_OWN * self.own_tokens)
+        return replace(
+            self, prefill=self.prefill * own / self.own_tokens, own_tokens=own, endpoints=count
+        )
 
     def prefill_at(self, share: float) -> float:
         """The prefill time that ``share`` of the prompts stay within (log-normal)."""
@@ -79,6 +106,7 @@ def profile(seen: RoleObservation) -> Profile | None:
         return None
     return Profile(
         prefill=own / rate,
+        own_tokens=own,
         spread=min(seen.own_spread.last or 0.0, 25.0),
         fixed=seen.ttft_fixed.last or 0.0,
         itl_base=base,
@@ -87,6 +115,8 @@ def profile(seen: RoleObservation) -> Profile | None:
         prompt_tokens=prompt,
         output_tokens=output,
         kv_tokens=seen.kv_tokens.last or None,
+        itl_tail=min(max(seen.itl_tail.last or ITL_TAIL, 1.0), MOST_TAIL),
+        endpoints=seen.replicas.ready,
     )
 
 
@@ -107,6 +137,7 @@ class Prediction:
 
 def predict(one: Profile, role: Role, rate: float, count: int, share: float) -> Prediction:
     """``count`` endpoints of ``role`` at ``rate`` requests/s; ``share``: the percentile."""
+    one = one.among(count)
     load = rate * one.prefill / count if role is not Role.DECODE else 0.0
     ttft, itl, batch, kv = 0.0, 0.0, 0.0, 0.0
     if role is not Role.DECODE:
@@ -119,7 +150,7 @@ def predict(one: Profile, role: Role, rate: float, count: int, share: float) -> 
         else:
             batch = fed * one.itl_base / left
             step = one.itl_base + (one.itl_slope + one.itl_context * one.context) * batch
-            itl = step / (1.0 - load)
+            itl = step / (1.0 - load) * one.itl_tail
             kv = batch * one.context / one.kv_tokens if one.kv_tokens else 0.0
     return Prediction(load, ttft, itl, batch, kv)
 
@@ -128,11 +159,12 @@ def _ttft(one: Profile, load: float, count: int, share: float) -> float:
     if load >= 1.0:
         return inf
     waits = float(load ** (sqrt(2.0 * (count + 1)) - 1.0))
-    scale = one.prefill * (1.0 + one.spread) / 2.0 / (count * (1.0 - load))
+    left = one.prefill * (1.0 + one.spread) / 2.0
+    scale = left / (count * (1.0 - load))
     tail = scale * log(waits / (1.0 - share)) if waits > 1.0 - share else 0.0
     # Long waits and long prompts don't fall together: the mean of one goes with the other's tail.
-    long_wait = tail + one.prefill
-    long_prompt = waits * scale + one.prefill_at(share)
+    long_wait = max(tail, load * left) + one.prefill
+    long_prompt = max(waits * scale, load * left) + one.prefill_at(share)
     return one.fixed + max(long_wait, long_prompt)
 
 

@@ -10,7 +10,8 @@ and is fed times, so the same calls give the same observations.
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import sqrt
 from typing import Final
 
 from endpoints.scaling.forecast import Forecast, forecast
@@ -33,13 +34,22 @@ from routing.traffic import Traffic
 
 RATE_SECONDS: Final = 60.0
 """The stretch over which the present arrival rate is taken."""
+JUMP_SECONDS: Final = 15.0
+"""The stretch over which a jump of the arrival rate is noticed."""
+JUMP_SIGMAS: Final = 3.0
 SHAPE_SECONDS: Final = 600.0
 """The stretch over which the mean request is taken."""
+GAP_SECONDS: Final = 180.0
+"""The stretch over which times between tokens are compared with each other."""
 PEAK_SECONDS: Final = 60.0
 """The stretch over which an endpoint's peaks are taken."""
 BIN_SECONDS: Final = 30.0
 """A forecast's step."""
 MOST_BINS: Final = 6_000
+CALM_LOAD: Final = 0.4
+"""Share of its time that an endpoint may spend on prefill for its times between tokens to count."""
+CALM_SECONDS: Final = 3_600.0
+"""How long these are good for."""
 LEARNED: Final = 20
 """Observations after which learned times are believed."""
 _SUMS: Final = (
@@ -67,12 +77,13 @@ class Collector:
         longest = max(SHAPE_SECONDS, settings.down.window)
         self._sums = {name: Totals(longest) for name in _SUMS}
         self._bins = Bins(BIN_SECONDS, MOST_BINS)
-        self._peak = Peak(max(settings.down.window, RATE_SECONDS))
+        self._peak = Peak(settings.jump_memory)
         self._preempted: dict[Role, Totals] = {role: Totals(RATE_SECONDS) for role in Role}
         self._preemptions: dict[str, float] = {}
         self._preempted_sum: dict[Role, float] = dict.fromkeys(Role, 0.0)
         self._seen: dict[str, _Seen] = {}
         self._short: dict[Role, float] = {}  # since when there are fewer than the target
+        self._calmly: dict[Role, tuple[float, _Times]] = {}
         self._began: float | None = None
         self._last_at = -1.0
         self._forecast: Forecast | None = None
@@ -121,7 +132,7 @@ class Collector:
         for name, totals in self._sums.items():
             totals.add(now, float(getattr(traffic, name)))
         self._bins.add(now, float(traffic.arrivals))
-        rate = self._sums["arrivals"].rate(now, RATE_SECONDS)
+        rate = self._rate(now)
         if rate is not None:
             self._peak.add(now, rate)
         self._look_ahead()
@@ -145,7 +156,24 @@ class Collector:
             own_context=self._mean("own_context", "routed", now),
             ttft=_recent(traffic.waits, percentile, now),
             itl=_recent(traffic.gaps, percentile, now),
+            gaps=_Gaps.of(traffic.gaps, percentile, now),
         )
+
+    def _rate(self, now: float) -> float | None:
+        """Arrivals a second over the last minute; over less when that is far above it.
+
+        A Poisson process exceeds its mean by `JUMP_SIGMAS` deviations about once in 500 times.
+        """
+        arrivals = self._sums["arrivals"]
+        rate = arrivals.rate(now, RATE_SECONDS)
+        latest = arrivals.change(now, JUMP_SECONDS)
+        if rate is None or latest is None:
+            return rate
+        came, seconds = latest
+        expected = rate * seconds
+        if came > expected + JUMP_SIGMAS * sqrt(max(expected, 1.0)):
+            return max(came / seconds, rate)
+        return rate
 
     def _mean(self, part: str, whole: str, now: float) -> float | None:
         """One sum over another, over the stretch in which means are taken."""
@@ -239,7 +267,9 @@ class Collector:
                 Standing.STALE, sum(usage for usage, _ in usages) / len(usages), newest
             )
         known = [one for one in samples if one.waiting is not None and one.running is not None]
-        timing = _times(members, router)
+        decoding = sum(one.decoding for one in samples) / len(samples) if samples else 0.0
+        timing = _times(members, router).believed(shared.gaps, decoding)
+        timing = self._calm(role, timing, shared, len(ready), now)
         queued = sum(one.queued_tokens for one in samples)
         rate = timing.prefill_rate(shared)
         predicted = None
@@ -273,9 +303,35 @@ class Collector:
             itl_base=of(timing.itl_base),
             itl_slope=of(timing.itl_slope),
             itl_context=of(timing.itl_context),
+            itl_tail=of(None if shared.gaps is None else shared.gaps.tail),
             kv_tokens=of(_cache_tokens(ready)),
             endpoints=samples,
         )
+
+    def _calm(
+        self, role: Role, timing: "_Times", shared: "_Shared", ready: int, now: float
+    ) -> "_Times":
+        """With the times between tokens as they were learned when it was last calm.
+
+        Prefill that runs in between is hard to tell from slow decoding, and the more there is of
+        it the harder, so what is learned in a crowd is not believed while better is at hand.
+        """
+        rate, speed = shared.arrival_rate, timing.prefill_rate(shared)
+        crowded = True
+        if ready and rate is not None and speed and shared.own_tokens is not None:
+            crowded = rate * shared.own_tokens / speed / ready > CALM_LOAD
+        kept = self._calmly.get(role)
+        if timing.itl_base is not None and not crowded:
+            self._calmly[role] = (now, timing)
+        elif kept is not None and 0.0 <= now - kept[0] <= CALM_SECONDS:
+            calm = kept[1]
+            return replace(
+                timing,
+                itl_base=calm.itl_base,
+                itl_slope=calm.itl_slope,
+                itl_context=calm.itl_context,
+            )
+        return timing
 
     def _sample(self, state: EndpointState, now: float) -> EndpointSample:
         load, timing = state.load, state.timing
@@ -319,6 +375,27 @@ class Collector:
 
 
 @dataclass(frozen=True, slots=True)
+class _Gaps:
+    """Times between tokens, as they were lately: the fastest twentieth, the median, the tail."""
+
+    fastest: float
+    median: float
+    tail: float
+
+    @classmethod
+    def of(cls, times: deque[tuple[float, float]], share: float, now: float) -> "_Gaps | None":
+        """From what was observed over `GAP_SECONDS`; None when that is too little."""
+        recent = _since(times, now - GAP_SECONDS)
+        if len(recent) < LEARNED:
+            return None
+        fastest, median, most = (quantile(recent, one) for one in (0.05, 0.5, share))
+        mean = sum(recent) / len(recent)
+        if fastest is None or median is None or most is None or not mean > 0.0:
+            return None
+        return cls(fastest, median, most / mean)
+
+
+@dataclass(frozen=True, slots=True)
 class _Shared:
     """What is the same for all roles of a pool; None: not known."""
 
@@ -334,6 +411,7 @@ class _Shared:
     own_context: float | None = None
     ttft: float | None = None
     itl: float | None = None
+    gaps: "_Gaps | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +424,20 @@ class _Times:
     itl_base: float | None = None
     itl_slope: float | None = None
     itl_context: float | None = None
+
+    def believed(self, gaps: _Gaps | None, batch: float) -> "_Times":
+        """Learned times between tokens as far as observed ones allow them.
+
+        In an overload the learning takes waits for computing. But a token alone can't take longer
+        than the fastest do, nor one in today's batch longer than half of them do.
+        """
+        base, slope = self.itl_base, self.itl_slope
+        if gaps is None or base is None or slope is None:
+            return self
+        base = min(base, gaps.fastest)
+        slope = min(slope, max(gaps.median - base, 0.0) / max(batch, 1.0))
+        context = self.itl_context or 0.0
+        return replace(self, itl_base=base, itl_slope=slope, itl_context=context)
 
     def prefill_rate(self, shared: _Shared) -> float | None:
         """Tokens/s for prompts as they are, attention over what stands before them included."""
@@ -388,9 +480,14 @@ def _cache_tokens(ready: Sequence[EndpointState]) -> float | None:
 
 def _recent(times: deque[tuple[float, float]], share: float, now: float) -> float | None:
     """The quantile of what was observed lately; None when that was too little."""
+    return quantile(_since(times, now - RATE_SECONDS), share)
+
+
+def _since(times: deque[tuple[float, float]], begin: float) -> list[float]:
+    """What was observed from then on, latest first."""
     recent = []
     for at, seconds in reversed(times):
-        if at < now - RATE_SECONDS:
+        if at < begin:
             break
         recent.append(seconds)
-    return quantile(recent, share)
+    return recent

@@ -22,7 +22,7 @@ from endpoints.scaling.bounds import bounds_at, within_bounds, within_budget, wi
 from endpoints.scaling.ceiling import Ceiling
 from endpoints.scaling.edits import noticed, standing
 from endpoints.scaling.memory import Change, Memory, RoleMemory
-from endpoints.scaling.pacing import paced
+from endpoints.scaling.pacing import furthest, paced
 from endpoints.scaling.predictive import Plan, plan
 from endpoints.scaling.reactive import Saturation, saturation
 from endpoints.scaling.receipt import Candidate, Receipt
@@ -68,17 +68,19 @@ def decide(
     held = _edited(settings, memory, now)
     idle = _idle(observation, settings)
     told = 0
+    surges: dict[Role, Candidate] = {}
     for role in settings.roles:
         seen = observation.role(role)
         count, made = _need(seen, role, settings, memory.of(role), current[role], now)
         candidates += made
+        surges.update((role, one) for one in made if one.name == "surge")
         if count is not None:
             told += 1
             trail.move(role, "need", count, _largest(made, current[role], count))
     if not told and not idle and held is None and _awake(current):
         held = "nothing is known of its traffic: it stays as it is"
     if held is None:
-        memory = _remember_opinions(memory, trail, now)
+        memory = _remember_opinions(memory, trail, current, now)
     if idle:
         for role in settings.roles:
             trail.move(role, "idle", 0, f"no request for {observation.idle_for:.0f} s")
@@ -87,6 +89,8 @@ def decide(
     else:
         for role in settings.roles:
             paced(trail, role, current[role], memory.of(role), settings, now)
+            if role in surges:
+                _surge(trail, surges[role], current[role], memory.of(role), settings, now)
             _not_into_the_void(trail, role, observation.role(role), settings, current[role])
     return finished(
         observation, settings, memory, ceiling, trail, candidates, now, idle=idle, held=held
@@ -169,7 +173,9 @@ def _need(
     changed = memory.changes[-1].at if memory.changes else None
     settled = changed is None or now - changed >= settings.startup + _SETTLE
     unmet = model is not None and bool(model.sizing.unmet)
-    pressure = saturation(seen, role, settings, settled=settled, unmet=unmet)
+    pressure = saturation(
+        seen, role, settings, settled=settled, unmet=unmet, modelled=model is not None
+    )
     candidates = [_model_words(role, model), _reactive_words(role, pressure)]
     if model is None and pressure is None:
         return None, candidates
@@ -189,6 +195,8 @@ def _need(
             need = max(need, min(pressure.keep + lost, current))
     elif need < current:
         need = current  # what can't be seen is not given away
+    if model is not None and model.surge:
+        candidates.append(Candidate(role, "surge", model.surge + lost, model.surge_reason))
     if lost:
         reason = f"{seen.replicas.failing} are failing: {lost} more take their place"
         candidates.append(Candidate(role, "failing", lost, reason))
@@ -251,6 +259,21 @@ def _wake(trail: Trail, observation: Observation, settings: ScalingSettings) -> 
         trail.move(role, "activation", max(trail[role], least), f"{waiting}: start")
 
 
+def _surge(
+    trail: Trail,
+    surge: Candidate,
+    current: int,
+    memory: RoleMemory,
+    settings: ScalingSettings,
+    now: float,
+) -> None:
+    """For as long as a backlog lasts: as fast as the pace allows, and no opinion to remember."""
+    count = surge.replicas or 0
+    most = furthest(current, memory.changes, settings.up, now, True)
+    if count > trail[surge.role]:
+        trail.move(surge.role, "surge", max(min(count, most), trail[surge.role]), surge.reason)
+
+
 def _not_into_the_void(
     trail: Trail, role: Role, seen: RoleObservation, settings: ScalingSettings, current: int
 ) -> None:
@@ -261,10 +284,14 @@ def _not_into_the_void(
         trail.move(role, "pending", current, f"{waited}: more would find no room either")
 
 
-def _remember_opinions(memory: Memory, trail: Trail, now: float) -> Memory:
+def _remember_opinions(
+    memory: Memory, trail: Trail, current: Mapping[Role, int], now: float
+) -> Memory:
     roles = {}
     for role, one in memory.roles.items():
-        roles[role] = replace(one, opinions=(*one.opinions, (now, trail[role])))
+        # Whoever has just come takes the pool's present size for an opinion, as an HPA does.
+        before = one.opinions or ((now, current[role]),)
+        roles[role] = replace(one, opinions=(*before, (now, trail[role])))
     return replace(memory, roles=roles)
 
 

@@ -32,6 +32,8 @@ def noticed(memory: RoleMemory, target: int | None, now: float, hold: float) -> 
             changes=(),
             opinions=(),
         )
+    if memory.asked and target == memory.asked[-1]:
+        return replace(memory, seen=target, asked=(target,))  # what was asked before is history
     return replace(memory, seen=target)
 
 

@@ -23,6 +23,10 @@ HOLT_STEPS: Final = 40
 HOLT_LEVEL: Final = 0.3
 HOLT_TREND: Final = 0.05
 HOLT_DAMPING: Final = 0.95
+FURTHEST: Final = 0.3
+"""A forecast leaves the present level by at most this share, unless a season says so."""
+MARGIN: Final = 0.25
+"""And what may well be is at most this share above (or below) the forecast."""
 ORIGINS: Final = 24
 """Moments of the past from which is forecast to compare the methods."""
 SMOOTHED: Final = 3
@@ -109,13 +113,17 @@ def forecast(values: Sequence[float], ahead: int, season: int = 0) -> Forecast |
     if not able:
         return None
     best = min(able, key=lambda name: errors.get(name, 0.0))
-    value = able[best]
-    over = quantile(missed[best], 0.9)
-    under = quantile(missed[best], 0.1)
+    value, now = able[best], level(values, ahead, season) or 0.0
+    if best != "seasonal":
+        # The errors of the past hold the jumps that nobody could foresee: whoever plans for the
+        # next one pays for it all day, and whoever draws its line on overshoots.
+        value = min(max(value, (1.0 - FURTHEST) * now), (1.0 + FURTHEST) * now)
+    over = max(quantile(missed[best], 0.9) or 0.0, 0.0)
+    under = max(-(quantile(missed[best], 0.1) or 0.0), 0.0)
     return Forecast(
         value=value,
-        low=max(value + min(under or 0.0, 0.0), 0.0),
-        high=value + max(over or 0.0, 0.0),
+        low=value - min(under, MARGIN * value),
+        high=value + min(over, MARGIN * value),
         method=best,
         errors=errors,
     )

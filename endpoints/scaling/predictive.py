@@ -1,27 +1,33 @@
 """The model-based candidate: the fewest endpoints that meet the objective at the rate to come.
 
 The rate planned for is the larger of the present one and what the forecast's past errors make of
-it for when an endpoint that is started now would be ready; a backlog is added as the rate at
-which it is to be worked off. Going down, the same must fit with ``tolerance`` to spare, so that
-a rate that trembles around a step does not move the pool.
+it for when an endpoint that is started now would be ready, with a margin, and at least a share of
+the highest rate of the last hour, since what jumped will jump again. Going down, the same must
+fit with ``tolerance`` to spare, so that a rate that trembles around a step does not move the pool.
+
+Apart from that there is the *surge*: what it takes, on top, to work off what will have piled up
+by the time that those who are coming are there. It goes as soon as the pile does.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from endpoints.scaling.capacity import Profile, Sizing, fewest, profile
+from endpoints.scaling.capacity import Profile, Sizing, fewest, largest_rate, profile
 from endpoints.scaling.role import Role
 from endpoints.scaling.settings import ScalingSettings
 from endpoints.scaling.signals import RoleObservation
 
-CATCH_UP: Final = 60.0
+CATCH_UP: Final = 90.0
 """Seconds in which a backlog is to be worked off."""
+LEAST_PILE: Final = 5.0
+"""Requests below which there is no backlog to speak of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``floor``: a pool below it is too small; ``count``: what it should then be; ``roof``: a
-    pool above it is too large. ``rate`` (requests/s) is what was planned for.
+    pool above it is too large. ``rate`` (requests/s) is what was planned for. ``surge``: what it
+    should be for a while, to work off a backlog; 0 without one.
     """
 
     floor: int
@@ -30,21 +36,37 @@ class Plan:
     rate: float
     sizing: Sizing
     reason: str
+    surge: int = 0
+    surge_reason: str = ""
 
 
-def planned_rate(seen: RoleObservation, one: Profile) -> float | None:
+def planned_rate(seen: RoleObservation, settings: ScalingSettings) -> float | None:
     """Requests/s to plan for; None when the present rate is not known."""
     present = seen.arrival_rate.value
     if present is None:
         return None
-    rate = max(present, seen.forecast_high.or_else(0.0))
-    # A forecast can't be more than a few times what ever came.
-    rate = min(rate, 3.0 * max(present, seen.peak_rate.or_else(present)))
+    rate = max(present, seen.forecast_high.or_else(0.0)) * (1.0 + settings.margin)
+    return max(rate, settings.jump_share * seen.peak_rate.or_else(0.0))
+
+
+def backlog(seen: RoleObservation, role: Role, one: Profile, settings: ScalingSettings) -> float:
+    """Requests too many when an endpoint that is started now will be ready.
+
+    Those that wait now, and what comes until then beyond what can be taken by the ready ones and
+    by those that are coming, which are there for half of the time.
+    """
+    ready, waiting = seen.replicas.ready, 0.0
     queued, speed = seen.queued_tokens.value, seen.prefill_rate.last
     if queued is not None and speed and one.prefill > 0.0:
-        backlog = max(queued / speed - one.prefill * seen.replicas.ready, 0.0)
-        rate += backlog / one.prefill / CATCH_UP
-    return rate
+        waiting = max(queued / speed - one.prefill * max(ready, 1), 0.0) / one.prefill
+    helping = ready + seen.replicas.coming // 2
+    present = seen.arrival_rate.value
+    if not helping or present is None:
+        return waiting
+    taken = largest_rate(one, role, helping, settings.objective, settings.utilisation)
+    if not taken:  # an objective that can't be met says nothing of what can be taken
+        return waiting
+    return max(waiting + (present - taken) * settings.startup, 0.0)
 
 
 def plan(seen: RoleObservation, role: Role, settings: ScalingSettings) -> Plan | None:
@@ -52,7 +74,7 @@ def plan(seen: RoleObservation, role: Role, settings: ScalingSettings) -> Plan |
     one = profile(seen)
     if one is None:
         return None
-    rate = planned_rate(seen, one)
+    rate = planned_rate(seen, settings)
     if rate is None:
         return None
     goal, most, slack = settings.objective, settings.utilisation, settings.tolerance
@@ -63,4 +85,10 @@ def plan(seen: RoleObservation, role: Role, settings: ScalingSettings) -> Plan |
     if sizing.unmet:
         names = " and ".join(name.upper() for name in sizing.unmet)
         reason += f"; {names} can't be met at any size"
-    return Plan(floor, sizing.count, roof, rate, sizing, reason)
+    piled = backlog(seen, role, one, settings)
+    surge, why = 0, ""
+    if piled > LEAST_PILE:
+        present = seen.arrival_rate.or_else(0.0)
+        surge = fewest(one, role, present + piled / CATCH_UP, goal, most).count
+        why = f"about {piled:.0f} requests will wait, to be worked off in {CATCH_UP:g} s"
+    return Plan(floor, sizing.count, roof, rate, sizing, reason, surge, why)

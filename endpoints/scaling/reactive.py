@@ -40,6 +40,7 @@ class Pressure:
     name: str
     value: float
     target: float
+    queue: bool = False
 
     @property
     def ratio(self) -> float:
@@ -61,12 +62,19 @@ class Saturation:
 
 
 def saturation(
-    seen: RoleObservation, role: Role, settings: ScalingSettings, *, settled: bool, unmet: bool
+    seen: RoleObservation,
+    role: Role,
+    settings: ScalingSettings,
+    *,
+    settled: bool,
+    unmet: bool = False,
+    modelled: bool = False,
 ) -> Saturation | None:
     """What the ready endpoints' signals call for; None when they tell nothing.
 
     ``settled``: nothing was changed lately, so observed times are of the pool as it is;
-    ``unmet``: an objective can't be met by any number of endpoints, so missing it says nothing.
+    ``unmet``: an objective can't be met by any number of endpoints, so missing it says nothing;
+    ``modelled``: the model knows what queues need, so they call for nothing here.
     """
     ready = seen.replicas.ready
     pressures = list(_pressures(seen, role, settings, ready)) if ready else []
@@ -75,6 +83,8 @@ def saturation(
         return None
     up, why = 0, "nothing is saturated"
     for one in pressures:
+        if one.queue and modelled:
+            continue
         if one.ratio > 1.0 + settings.tolerance:
             count = ceil(ready * min(one.ratio, MOST_RATIO))
             if count > up:
@@ -104,9 +114,9 @@ def _pressures(
     queued, rate = seen.queued_tokens.value, seen.prefill_rate.last
     if role is not Role.DECODE and queued is not None and rate:
         target = QUEUE_SHARE * settings.objective.ttft
-        found.append(Pressure("queued prefill s", queued / rate / ready, target))
+        found.append(Pressure("queued prefill s", queued / rate / ready, target, queue=True))
     if seen.waiting.value is not None:
-        found.append(Pressure("waiting", seen.waiting.value / ready, WAITING_TARGET))
+        found.append(Pressure("waiting", seen.waiting.value / ready, WAITING_TARGET, queue=True))
     return found
 
 

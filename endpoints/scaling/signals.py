@@ -16,6 +16,9 @@ from typing import Final
 
 from endpoints.scaling.role import Role
 
+ABSURD: Final = 1e12
+"""No signal of ours can be larger: what claims to be is broken, and missing."""
+
 
 class Standing(Enum):
     """How far a signal can be believed."""
@@ -29,8 +32,8 @@ class Standing(Enum):
 class Signal:
     """A measured number, when it was measured, and whether that is recent enough.
 
-    Make them with `measured` (or `MISSING`): it sees to it that NaN, infinities, and numbers
-    that can't be, are missing rather than acted upon.
+    Make them with `measured` (or `MISSING`). However it was made, NaN, infinities, negative and
+    absurd numbers are never given out.
     """
 
     standing: Standing
@@ -41,23 +44,23 @@ class Signal:
     @property
     def value(self) -> float | None:
         """The number when it can be acted on; None when it is stale or missing."""
-        return self.number if self.standing is Standing.VALUE else None
+        return self.last if self.standing is Standing.VALUE else None
 
     @property
     def last(self) -> float | None:
         """The number when there ever was one, however old."""
-        return None if self.standing is Standing.MISSING else self.number
+        if self.standing is Standing.MISSING or not 0.0 <= self.number <= ABSURD:
+            return None
+        return self.number
 
     def or_else(self, otherwise: float) -> float:
         """The value, or ``otherwise`` when there is none to act on."""
-        return self.number if self.standing is Standing.VALUE else otherwise
+        value = self.value
+        return otherwise if value is None else value
 
 
 MISSING: Final = Signal(Standing.MISSING, 0.0, 0.0)
 """Nothing is known."""
-
-ABSURD: Final = 1e12
-"""No signal of ours can be larger: what claims to be is broken, and missing."""
 
 
 def measured(
@@ -147,7 +150,8 @@ class RoleObservation:
     - ``prefill_rate``: learned tokens/s of one endpoint, for prompts as they are;
       ``ttft_fixed``: learned seconds to a first token that don't depend on tokens;
       ``itl_base``, ``itl_slope``, ``itl_context``: learned
-      ``ITL = base + slope x batch + context x KV tokens``;
+      ``ITL = base + slope x batch + context x KV tokens``, and ``itl_tail``: how many times its
+      mean the objective's percentile is;
     - ``kv_tokens``: size of one endpoint's KV cache;
     - ``busy``: the share of time in which the accelerator computed, where somebody measures it;
     - ``endpoints``: the ready ones, one by one.
@@ -179,6 +183,7 @@ class RoleObservation:
     itl_base: Signal = MISSING
     itl_slope: Signal = MISSING
     itl_context: Signal = MISSING
+    itl_tail: Signal = MISSING
     kv_tokens: Signal = MISSING
     busy: Signal = MISSING
     endpoints: tuple[EndpointSample, ...] = ()
