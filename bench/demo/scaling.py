@@ -48,7 +48,7 @@ class Stretch:
 DAY: Final = (
     Stretch("a quiet morning", 15.0, 0.2),
     Stretch("everybody comes", 60.0, 2.5),
-    Stretch("a quiet evening", 80.0, 0.3),
+    Stretch("a quiet evening", 80.0, 0.5),
     Stretch("night", 0.0, 0.0),
 )
 
@@ -75,10 +75,10 @@ def demo_settings(most: int, host: str, port: int, admin_port: int) -> Settings:
     pool = ScaledPoolSettings(
         roles={"both": ScaledRoleSettings(command=command, min=0, max=most)},
         models=(_MODEL,),
-        objective=Objective(ttft=3.0, itl=0.1),
+        objective=Objective(ttft=3.0, itl=1.0),
         interval=2.0,
         startup=_STARTUP + 2.0,
-        idle=10.0,
+        idle=20.0,
         grace=20.0,
         up=PaceSettings(percent=100.0, replicas=2, period=4.0),
         down=PaceSettings(percent=50.0, replicas=2, period=4.0, window=15.0, reversal=10.0),
@@ -190,11 +190,12 @@ class _Load:
             "model": _MODEL,
             "messages": [{"role": "user", "content": prompt}],
             "max_tokens": _OUTPUT,
+            "stream": True,
         }
         try:
             async with http.post(f"{self._url}/v1/chat/completions", json=body) as response:
-                await response.read()
-                well = response.status == 200
+                content = await response.read()
+                well = response.status == 200 and content.endswith(b"[DONE]\n\n")
         except (aiohttp.ClientError, OSError):
             well = False
         self._told.answered += well

@@ -35,7 +35,7 @@ def scale_down(
     console = console_for()
     traffic = TrafficSettings(clients=clients, seed=seed)
     quick = Plan("worth", removals, servers=servers, traffic=traffic)
-    slow = replace(quick, removals=compared, between=_BETWEEN)
+    slow = replace(quick, removals=compared, between=_BETWEEN, mature=True)
     with console.status("starting") as status:
         many = uvloop.run(play(quick, status.update))
         worth = uvloop.run(play(slow, status.update))

@@ -1,9 +1,9 @@
 """Servers go and come under load, by the real loop: victims, drain, removal, over real sockets.
 
 Two arms meet the same kind of traffic: ``worth`` removes the servers whose caches are worth least,
-``random`` any. What a removal costs is counted where it shows: tokens of later requests that only
-removed servers had warm. (What is computed again because a new server is cold, or a cache is
-full, is nobody's removal, and not counted.)
+``random`` any of them. What a removal costs is counted where it shows: tokens of later requests
+that only removed servers had warm. (What is computed again because a new server is cold, or a
+cache is full, is nobody's removal, and not counted.)
 """
 
 import asyncio
@@ -48,7 +48,8 @@ _GRACE = 30.0
 class Plan:
     """One arm: ``removals`` servers go, ``at_once`` each time, and are replaced.
 
-    After each time, and once more after the last, ``between`` requests are waited for.
+    After each time, and once more after the last, ``between`` requests are waited for. ``mature``:
+    those that joined last are not chosen, whose caches are worth little anyway.
     """
 
     arm: str
@@ -57,6 +58,7 @@ class Plan:
     servers: int = 8
     at_once: int = 3
     warm_up: int = 300
+    mature: bool = False
     cache_tokens: int = 400_000
     time_scale: float = 0.02
     traffic: TrafficSettings = field(default_factory=TrafficSettings)
@@ -132,11 +134,7 @@ class Scene:
         )
         self.gone: Callable[[Sequence[str]], object] = lambda _: None
         """Told which servers are left, whenever that changes."""
-        dice = random.Random(plan.traffic.seed)
-
-        async def anybody(members: Sequence[Member], count: int) -> Sequence[tuple[str, str]]:
-            return [(one.name, "by chance") for one in dice.sample(list(members), count)]
-
+        self._dice = random.Random(plan.traffic.seed)
         self.controller = Controller(
             "bench",
             ScalingSettings(roles={Role.BOTH: Bounds(0, 1_000)}, interval=0.05),
@@ -146,7 +144,7 @@ class Scene:
             keeper=self.keeper,
             clock=time.monotonic,
             decider=self.wish.decide,
-            chooser=anybody if plan.arm == "random" else None,
+            chooser=self._chosen,
             grace=_GRACE,
             poll=0.02,
         )
@@ -158,6 +156,15 @@ class Scene:
             log_request=lambda _: None,
         )
         self._proxy = ProxyServer(context, "127.0.0.1", 0)
+
+    async def _chosen(self, members: Sequence[Member], count: int) -> Sequence[tuple[str, str]]:
+        """The victims of this arm."""
+        if self._plan.mature:
+            oldest = sorted(members, key=lambda one: one.since)
+            members = oldest[: max(len(members) - self._plan.at_once, count)]
+        if self._plan.arm == "random":
+            return [(one.name, "by chance") for one in self._dice.sample(list(members), count)]
+        return await self.controller.least_worth(members, count)
 
     def _servers_changed(self, endpoints: Sequence[Endpoint]) -> None:
         self.keeper.apply(endpoints)

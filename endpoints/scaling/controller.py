@@ -171,7 +171,7 @@ class Controller:
         self._others = others
         self._ceiling = ceiling
         self._decide = decider
-        self._choose = self._least_worth if chooser is None else chooser
+        self._choose = self.least_worth if chooser is None else chooser
         self._memory = Memory()
         self._poll = poll
         self._due = 0.0
@@ -345,9 +345,7 @@ class Controller:
             one.shrinking.restore([member.name for member, _ in victims])
             raise
 
-    async def _least_worth(
-        self, members: Sequence[Member], count: int
-    ) -> Sequence[tuple[str, str]]:
+    async def least_worth(self, members: Sequence[Member], count: int) -> Sequence[tuple[str, str]]:
         """Those whose going costs least, and why it is they."""
         fleet, now = self._router.fleet, self._clock()
         owners = {name: member.name for member in members for name in member.endpoints}
