@@ -15,6 +15,7 @@ from gateway.config import ConfigError, Settings, from_options, load, watch
 from gateway.embedded import EmbeddedFleet
 from gateway.explain.command import explain
 from gateway.logs import set_up_logging
+from gateway.planning.command import plan
 
 app = typer.Typer(
     name="inferway",
@@ -112,6 +113,7 @@ def check_config(
 
 
 app.command()(explain)
+app.command()(plan)
 
 
 def _add_commands() -> None:
