@@ -11,6 +11,7 @@ and is fed times, so the same calls give the same observations.
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import sqrt
 from typing import Final
 
@@ -77,7 +78,6 @@ class Collector:
         longest = max(SHAPE_SECONDS, settings.down.window)
         self._sums = {name: Totals(longest) for name in _SUMS}
         self._bins = Bins(BIN_SECONDS, MOST_BINS)
-        self._peak = Peak(settings.jump_memory)
         self._preempted: dict[Role, Totals] = {role: Totals(RATE_SECONDS) for role in Role}
         self._preemptions: dict[str, float] = {}
         self._preempted_sum: dict[Role, float] = dict.fromkeys(Role, 0.0)
@@ -133,8 +133,6 @@ class Collector:
             totals.add(now, float(getattr(traffic, name)))
         self._bins.add(now, float(traffic.arrivals))
         rate = self._rate(now)
-        if rate is not None:
-            self._peak.add(now, rate)
         self._look_ahead()
         ahead = self._forecast
         own = self._mean("own_tokens", "routed", now)
@@ -147,7 +145,7 @@ class Collector:
             arrival_rate=rate,
             forecast_rate=None if ahead is None else ahead.value,
             forecast_high=None if ahead is None else ahead.high,
-            peak_rate=self._peak.most(now),
+            usual_rate=self._usual(),
             prompt_tokens=self._mean("prompt_tokens", "routed", now),
             output_tokens=self._mean("output_tokens", "completed", now),
             hit_ratio=self._mean("cached_tokens", "reported_prompt_tokens", now),
@@ -182,6 +180,11 @@ class Collector:
         if parts is None or wholes is None or wholes[0] <= 0.0:
             return None
         return parts[0] / wholes[0]
+
+    def _usual(self) -> float | None:
+        """The median of the steps within the settings' memory."""
+        count = max(round(self._settings.usual_memory / BIN_SECONDS), 1)
+        return quantile(list(islice(reversed(self._bins.rates), count)), 0.5)
 
     def _look_ahead(self) -> None:
         """Forecast anew whenever a step is complete."""
@@ -281,7 +284,7 @@ class Collector:
             arrival_rate=of(shared.arrival_rate),
             forecast_rate=of(shared.forecast_rate),
             forecast_high=of(shared.forecast_high),
-            peak_rate=of(shared.peak_rate),
+            usual_rate=of(shared.usual_rate),
             prompt_tokens=of(shared.prompt_tokens),
             output_tokens=of(shared.output_tokens),
             hit_ratio=of(shared.hit_ratio),
@@ -402,7 +405,7 @@ class _Shared:
     arrival_rate: float | None = None
     forecast_rate: float | None = None
     forecast_high: float | None = None
-    peak_rate: float | None = None
+    usual_rate: float | None = None
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     hit_ratio: float | None = None

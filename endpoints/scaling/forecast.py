@@ -23,9 +23,9 @@ HOLT_STEPS: Final = 40
 HOLT_LEVEL: Final = 0.3
 HOLT_TREND: Final = 0.05
 HOLT_DAMPING: Final = 0.95
-FURTHEST: Final = 0.3
+FURTHEST: Final = 0.2
 """A forecast leaves the present level by at most this share, unless a season says so."""
-MARGIN: Final = 0.25
+MARGIN: Final = 0.15
 """And what may well be is at most this share above (or below) the forecast."""
 ORIGINS: Final = 24
 """Moments of the past from which is forecast to compare the methods."""

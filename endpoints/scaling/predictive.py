@@ -1,12 +1,12 @@
 """The model-based candidate: the fewest endpoints that meet the objective at the rate to come.
 
 The rate planned for is the larger of the present one and what the forecast's past errors make of
-it for when an endpoint that is started now would be ready, with a margin, and at least a share of
-the highest rate of the last hour, since what jumped will jump again. Going down, the same must
-fit with ``tolerance`` to spare, so that a rate that trembles around a step does not move the pool.
+it for when an endpoint that is started now would be ready, and a margin: a share of what is usual,
+so that there is room for a jump, and none on top of one. Going down, the same must fit with
+``tolerance`` to spare, so that a rate that trembles around a step does not move the pool.
 
 Apart from that there is the *surge*: what it takes, on top, to work off what will have piled up
-by the time that those who are coming are there. It goes as soon as the pile does.
+by the time that help is there. It goes as soon as the pile does.
 """
 
 from dataclasses import dataclass
@@ -45,25 +45,25 @@ def planned_rate(seen: RoleObservation, settings: ScalingSettings) -> float | No
     present = seen.arrival_rate.value
     if present is None:
         return None
-    rate = max(present, seen.forecast_high.or_else(0.0)) * (1.0 + settings.margin)
-    return max(rate, settings.jump_share * seen.peak_rate.or_else(0.0))
+    usual = min(present, seen.usual_rate.or_else(present))
+    return max(present, seen.forecast_high.or_else(0.0)) + settings.margin * usual
 
 
 def backlog(seen: RoleObservation, role: Role, one: Profile, settings: ScalingSettings) -> float:
     """Requests too many when an endpoint that is started now will be ready.
 
-    Those that wait now, and what comes until then beyond what can be taken by the ready ones and
-    by those that are coming, which are there for half of the time.
+    Those that wait now, and what comes until then beyond what the ready ones can take. Those that
+    are coming don't count, as nobody knows when each will be there: of many the first is there
+    soon, and who is not needed any more once enough are ready has cost a few minutes.
     """
     ready, waiting = seen.replicas.ready, 0.0
     queued, speed = seen.queued_tokens.value, seen.prefill_rate.last
     if queued is not None and speed and one.prefill > 0.0:
         waiting = max(queued / speed - one.prefill * max(ready, 1), 0.0) / one.prefill
-    helping = ready + seen.replicas.coming // 2
     present = seen.arrival_rate.value
-    if not helping or present is None:
+    if not ready or present is None:
         return waiting
-    taken = largest_rate(one, role, helping, settings.objective, settings.utilisation)
+    taken = largest_rate(one, role, ready, settings.objective, settings.utilisation)
     if not taken:  # an objective that can't be met says nothing of what can be taken
         return waiting
     return max(waiting + (present - taken) * settings.startup, 0.0)

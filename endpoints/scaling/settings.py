@@ -118,9 +118,9 @@ class ScalingSettings:
     - ``budget``: the most that all roles together may cost; None: no limit;
     - ``interval``: between two decisions; ``startup``: until a new endpoint is ready;
     - ``utilisation``: share of what the model says an endpoint can do that is planned with;
-    - ``margin``: by what share more traffic than expected is planned for; ``jump_share``: the
-      share of the highest rate of the last ``jump_memory`` seconds that is always planned for:
-      traffic that jumped will jump again;
+    - ``margin``: what is planned for beyond the traffic that is expected, as a share of what is
+      usual: the median of the last ``usual_memory`` seconds, or the present if that is less. So
+      there is room for a jump from the usual, and none on top of one;
     - ``tolerance``: by how much a need must exceed a replica more, or leave one unused;
     - ``idle``: without any request for so long the pool goes to zero; None: never;
     - ``fresh``: signals older than this are stale; ``season``: seconds after which traffic
@@ -137,9 +137,8 @@ class ScalingSettings:
     interval: float = 15.0
     startup: float = 120.0
     utilisation: float = 0.8
-    margin: float = 0.1
-    jump_share: float = 0.5
-    jump_memory: float = 3_600.0
+    margin: float = 0.6
+    usual_memory: float = 3_600.0
     tolerance: float = 0.1
     up: Pace = field(
         default_factory=lambda: Pace(percent=100, replicas=4, period=15.0, window=0.0, reversal=0.0)
@@ -163,14 +162,12 @@ class ScalingSettings:
             raise ValueError("roles: both stands alone; prefill and decode go together")
         if Role.BOTH not in self.roles and len(self.roles) != 2:
             raise ValueError("roles: prefill needs decode, and decode needs prefill")
-        for name in ("interval", "startup", "fresh", "stuck_after", "jump_memory"):
+        for name in ("interval", "startup", "fresh", "stuck_after", "usual_memory"):
             _positive("scaling", name, getattr(self, name))
         if not 0.0 < self.utilisation <= 1.0:
             raise ValueError(f"scaling: utilisation is {self.utilisation}; give a share above 0")
         if not self.margin >= 0.0:
             raise ValueError(f"scaling: margin is {self.margin}; it must not be negative")
-        if not 0.0 <= self.jump_share <= 1.0:
-            raise ValueError(f"scaling: jump_share is {self.jump_share}; give a share, 0 to 1")
         if not 0.0 <= self.tolerance < 1.0:
             raise ValueError(f"scaling: tolerance is {self.tolerance}; give a share such as 0.1")
         if self.idle is not None:

@@ -136,7 +136,7 @@ class RoleObservation:
     - ``arrival_rate``: requests/s that came for this role, refused ones included;
       ``forecast_rate``: the same, as expected when an endpoint started now would be ready, and
       ``forecast_high``: as it may well be by then, after the errors of the past;
-      ``peak_rate``: the highest of the recent past;
+      ``usual_rate``: the median of the past that the settings tell;
     - ``prompt_tokens``, ``output_tokens``: means of a request; ``hit_ratio``: of the prompt
       tokens, the share found in a cache; ``own_tokens``: mean prompt tokens to be computed,
       ``own_spread``: their squared coefficient of variation;
@@ -161,7 +161,7 @@ class RoleObservation:
     arrival_rate: Signal = MISSING
     forecast_rate: Signal = MISSING
     forecast_high: Signal = MISSING
-    peak_rate: Signal = MISSING
+    usual_rate: Signal = MISSING
     prompt_tokens: Signal = MISSING
     output_tokens: Signal = MISSING
     hit_ratio: Signal = MISSING

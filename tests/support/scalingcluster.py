@@ -208,7 +208,7 @@ class Cluster:
             arrival_rate=of(truth.rate),
             forecast_rate=of(truth.rate),
             forecast_high=of(truth.rate),
-            peak_rate=of(truth.rate),
+            usual_rate=of(truth.rate),
             prompt_tokens=of(truth.prompt if asked else None),
             output_tokens=of(truth.output if asked else None),
             hit_ratio=of(truth.hit if asked else None),
