@@ -12,7 +12,7 @@ from bench.results import figures_table, results
 from bench.scaledown.measure import Arm, Plan, checks, play, share_of_random
 from bench.scaledown.traffic import TrafficSettings
 
-_BETWEEN = 300  # requests between removals where caches are compared
+_BETWEEN = 120  # requests between removals where caches are compared
 
 
 def scale_down(
@@ -20,7 +20,7 @@ def scale_down(
     removals: Annotated[int, typer.Option(min=1, help="Servers removed under load.")] = 1_000,
     compared: Annotated[
         int, typer.Option(min=1, help="Further removals of each kind whose caches are compared.")
-    ] = 90,
+    ] = 60,
     servers: Annotated[int, typer.Option(min=2, help="Simulated servers at a time.")] = 8,
     clients: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 0,
@@ -35,7 +35,7 @@ def scale_down(
     console = console_for()
     traffic = TrafficSettings(clients=clients, seed=seed)
     quick = Plan("worth", removals, servers=servers, traffic=traffic)
-    slow = replace(quick, removals=compared, between=_BETWEEN, mature=True)
+    slow = replace(quick, removals=compared, at_once=1, between=_BETWEEN, mature=True)
     with console.status("starting") as status:
         many = uvloop.run(play(quick, status.update))
         worth = uvloop.run(play(slow, status.update))
