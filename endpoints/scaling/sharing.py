@@ -151,7 +151,6 @@ def _added(
         arrival_rate=_plus(seen.arrival_rate, rate, now),
         forecast_rate=_plus(seen.forecast_rate, rate, now),
         forecast_high=_plus(seen.forecast_high, rate, now),
-        peak_rate=_plus(seen.peak_rate, rate, now),
         in_flight=_plus(seen.in_flight, in_flight, now),
         queued_tokens=_plus(seen.queued_tokens, queued, now),
     )
