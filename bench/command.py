@@ -20,6 +20,7 @@ from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
 from bench.report.command import report
 from bench.results import figures_table, number, results
+from bench.scaling.command import scaler
 from routing.policies import DEFAULT_POLICY, POLICIES
 
 app = typer.Typer(
@@ -291,3 +292,4 @@ def exactness(
 app.command()(chaos)
 app.command()(soak)
 app.command()(report)
+app.command()(scaler)
