@@ -139,7 +139,7 @@ class ScalingSettings:
     startup: float = 120.0
     utilisation: float = 0.8
     margin: float | None = None
-    margins: tuple[float, float, float] = (0.6, 0.1, 1.5)
+    margins: tuple[float, float, float] = (1.0, 0.1, 1.2)
     usual_memory: float = 7_200.0
     tolerance: float = 0.1
     up: Pace = field(
