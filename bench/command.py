@@ -24,6 +24,8 @@ from bench.placement import measure as placing
 from bench.placement import scale as placing_scale
 from bench.report.command import report
 from bench.results import figures_table, number, results
+from bench.scaledown.command import scale_down
+from bench.scaling.command import scaler
 from routing.policies import DEFAULT_POLICY, POLICIES
 
 app = typer.Typer(
@@ -364,3 +366,5 @@ app.command()(chaos)
 app.command()(cluster)
 app.command()(soak)
 app.command()(report)
+app.command("scale-down")(scale_down)
+app.command()(scaler)

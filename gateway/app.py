@@ -19,8 +19,10 @@ from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
 from gateway.admin.discoverymetrics import DiscoveryMetrics
 from gateway.admin.pickermetrics import PickerMetrics
+from gateway.admin.scaling import ScalingMetrics, scaling_view
 from gateway.bodies import Bodies, Shared
 from gateway.brains import Brains
+from gateway.capacity import Capacity, CapacityError
 from gateway.clusterpools import ClusterPools
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
@@ -85,6 +87,15 @@ class Gateway:
         self._readiness = Readiness()
         self.bodies: Bodies | None = None
         """What carries requests, once started."""
+        self.capacity: Capacity | None = None
+        """The loops that scale pools; None: no pool is to be scaled."""
+        if settings.scaling is not None:
+            self.capacity = Capacity(
+                settings.scaling,
+                settings.routing.objective,
+                _clock,
+                None if settings.kubernetes is None else settings.kubernetes.cluster(),
+            )
         self.brains = Brains()
         self._telemetry = Telemetry(self.brains.knows)
         self._pools: dict[str, Pool] = {}
@@ -148,6 +159,7 @@ class Gateway:
         await pool.start(_trust(settings.proxy))
         pool.apply(settings.fleet_endpoints())
         self._spawn(pool.keep_sweeping())
+        await self._start_scaling(pool)
         if not await pool.wait_first_round(_FIRST_ROUND_SECONDS):
             _log.warning("some endpoints have not answered yet; serving with those that have")
         if settings.kubernetes is not None:
@@ -179,7 +191,7 @@ class Gateway:
         cluster = self.cluster = ClusterPools(
             kubernetes,
             self.brains,
-            new_pool=self._new_pool,
+            new_pool=self._cluster_pool,
             drop_pool=self._drop_pool,
             spawn=self._spawn,
             changed=self._pools_changed,
@@ -212,6 +224,20 @@ class Gateway:
             pass
         self._readiness.ready()
 
+    async def _start_scaling(self, pool: Pool) -> None:
+        if self.capacity is None:
+            return
+        self._running.push_async_callback(self.capacity.stop)
+        try:
+            await self.capacity.start()
+        except CapacityError as error:
+            raise StartError(f"scaling: {error}") from error
+        await self.capacity.attach(pool)
+        for name in self.capacity.unattached:
+            if self._settings.kubernetes is not None:
+                break  # they may still come
+            _log.warning("scaling.pools.%s: there is no pool of that name yet", name)
+
     async def _start_servers(self, settings: Settings) -> Bodies:
         bodies = Bodies(
             settings,
@@ -223,6 +249,7 @@ class Gateway:
                 log_traffic=self._traffic_log(),
                 tokenizing=self._tokenizing(settings),
                 now=_clock,
+                waiting=None if self.capacity is None else self.capacity.rooms,
             ),
             self.router,
         )
@@ -233,7 +260,13 @@ class Gateway:
                 self._readiness,
                 _clock,
                 lambda: None if bodies.certificate is None else bodies.certificate.not_after,
-                more=(*self._picker_metrics(bodies), DiscoveryMetrics(self._watched)),
+                more=(
+                    *self._picker_metrics(bodies),
+                    DiscoveryMetrics(self._watched),
+                    *self._scaling_metrics(),
+                ),
+                holding=self._holding,
+                scaling=None if self.capacity is None else self._scaling_page,
             ),
             settings.admin.host,
             settings.admin.port,
@@ -271,6 +304,17 @@ class Gateway:
     def _picker_metrics(self, bodies: Bodies) -> Iterator[Collector]:
         if bodies.books is not None:
             yield PickerMetrics(bodies.books, self._telemetry, self._picked)
+
+    def _scaling_metrics(self) -> Iterator[Collector]:
+        if self.capacity is not None:
+            yield ScalingMetrics(self.capacity.controllers, self.capacity.rooms)
+
+    def _scaling_page(self) -> object:
+        assert self.capacity is not None
+        return scaling_view(self.capacity.controllers, self.capacity.rooms, _clock())
+
+    def _holding(self) -> bool:
+        return self.capacity is not None and self.capacity.rooms.open
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
@@ -345,8 +389,17 @@ class Gateway:
         self._brains_changed()
         return pool
 
+    def _cluster_pool(self, name: str) -> Pool:
+        """A pool of the cluster's, scaled if the settings say so."""
+        pool = self._new_pool(name)
+        if self.capacity is not None:
+            self.capacity.came(pool)
+        return pool
+
     def _drop_pool(self, name: str) -> None:
         """Route nothing more to it."""
+        if self.capacity is not None:
+            self.capacity.left(name)
         self._pools.pop(name, None)
         self.brains.remove(name)
         self._brains_changed()

@@ -23,6 +23,7 @@ from gateway.settings import ExtProcSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, upstream_context
 from gateway.tokenizing.service import TokenizingService
+from gateway.waiting import WaitingRooms
 from routing.request import Request
 from routing.router import Router
 
@@ -40,6 +41,7 @@ class Shared:
     log_traffic: Callable[[RequestRecord, Request], object] | None
     tokenizing: TokenizingService | None
     now: Callable[[], float]
+    waiting: WaitingRooms | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -133,6 +135,7 @@ class Bodies:
             objectives=settings.routing.objectives,
             created=shared.created,
             cors=Cors(settings.cors),
+            waiting=shared.waiting,
         )
 
     async def _start_proxy(self, settings: Settings) -> None:

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from gateway.app import Gateway, StartError
-from gateway.capacity.command import capacity
 from gateway.config import ConfigError, Settings, from_options, load, watch
 from gateway.embedded import EmbeddedFleet
 from gateway.explain.command import explain
 from gateway.logs import set_up_logging
+from gateway.placing.command import capacity
 from gateway.planning.command import plan
 
 app = typer.Typer(

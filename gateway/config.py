@@ -13,7 +13,10 @@ from typing import Any
 
 import msgspec
 
+from endpoints.scaling.actuators.processes import ProcessTemplate
+from endpoints.scaling.policies import make_scaling_policy
 from gateway import pickerconfig, strictyaml
+from gateway.capacity import scaling_settings
 from gateway.checking import Problem, problems_in
 from gateway.settings import (
     AdminSettings,
@@ -219,6 +222,7 @@ def _checked(data: object, source: str) -> Settings:
         *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
         *_gateway_api_problems(settings),
+        *_scaling_problems(settings),
     )
     if problems:
         raise ConfigError(source, problems)
@@ -301,6 +305,36 @@ def _cors_problems(cors: CorsSettings) -> Iterator[Problem]:
         yield Problem(
             "cors.credentials", "true lets no page in with the origin *; name the origins"
         )
+
+
+def _scaling_problems(settings: Settings) -> Iterator[Problem]:
+    for name, pool in ({} if settings.scaling is None else settings.scaling.pools).items():
+        path = f"scaling.pools.{name}"
+        for role, of_role in pool.roles.items():
+            where = f"{path}.roles.{role}"
+            if of_role.target is not None and of_role.command is not None:
+                yield Problem(
+                    where, "give a target (Kubernetes) or a command (processes), not both"
+                )
+            elif of_role.command is not None:
+                try:
+                    ProcessTemplate(of_role.command)
+                except ValueError as error:
+                    yield Problem(f"{where}.command", str(error))
+        acting = {bool(one.target or one.command) for one in pool.roles.values()}
+        if len(acting) > 1:
+            yield Problem(
+                f"{path}.roles",
+                "give every role a target or a command, or none: then others scale by our numbers",
+            )
+        try:
+            make_scaling_policy(pool.policy)
+        except ValueError as error:
+            yield Problem(f"{path}.policy", str(error))
+        try:
+            scaling_settings(pool, settings.routing.objective)
+        except ValueError as error:
+            yield Problem(path, str(error))
 
 
 def _endpoint_problems(endpoints: Iterable[EndpointSettings]) -> Iterator[Problem]:

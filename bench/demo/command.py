@@ -1,6 +1,7 @@
 """The command `inferway demo`."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.cluster.command import show as show_cluster
 from bench.demo.driver import Outcome, PlannedRequest, drive
 from bench.demo.report import Summary, summarise, table
+from bench.demo.scaling import show
 from bench.traces.expand import prompt_text
 from bench.traces.mooncake import SAMPLE, Row, TraceError, arrival_seconds, read
 from gateway.app import Gateway, StartError
@@ -60,6 +62,13 @@ def demo(
             help="Show the capacity loop instead: two pools on a simulated cluster of GPUs.",
         ),
     ] = False,
+    scale: Annotated[
+        bool,
+        typer.Option(
+            "--scale",
+            help="Instead: a fleet that grows under traffic, shrinks after it, and goes to zero.",
+        ),
+    ] = False,
 ) -> None:
     """Replay recorded chat traffic against simulated servers, policy by policy.
 
@@ -71,6 +80,9 @@ def demo(
     console = Console()
     if cluster:
         show_cluster(console, str(trace))
+        return
+    if scale:
+        _show_scaling(console)
         return
     policies = policy or ["round_robin", DEFAULT_POLICY]
     for name in policies:
@@ -94,6 +106,21 @@ def demo(
         raise typer.Exit(2) from None
     console.print(table(summaries))
     if any(summary.failures for summary in summaries):
+        raise typer.Exit(1)
+
+
+def _show_scaling(console: Console) -> None:
+    logging.getLogger("endpoints").setLevel(logging.ERROR)  # servers that start are no news here
+    try:
+        told = uvloop.run(show(console))
+    except StartError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}")
+        raise typer.Exit(2) from None
+    console.print(
+        f"\n{told.answered} requests answered, {told.failed} failed, {told.cut} cut off; "
+        f"{told.most_ready} servers at most"
+    )
+    if told.failed or told.cut:
         raise typer.Exit(1)
 
 

@@ -35,7 +35,7 @@ def scene(name: str, seed: int, *, full: bool) -> Scene:
         work = conversations(name, diurnal(hours, 3.0, seed), hours * HOUR, seed)
         return made(work, CHAT, 3)
     if name == SAMPLE_NAME:
-        return made(repeated(load(SAMPLE_NAME).workload.faster(3.0), HOUR), LONG, 5)
+        return made(repeated(load(SAMPLE_NAME).workload.faster(1.5), HOUR), LONG, 5)
     work = load(name).workload
     mean = sum(one.prompt_tokens for one in work.arrivals) / len(work.arrivals)
     if mean > 5_000.0:

@@ -15,7 +15,7 @@ from itertools import islice
 from math import sqrt
 from typing import Final
 
-from endpoints.scaling.forecast import Forecast, forecast
+from endpoints.scaling.forecast import Forecast, forecast, jumps
 from endpoints.scaling.role import Role, role_of
 from endpoints.scaling.settings import ScalingSettings
 from endpoints.scaling.signals import (
@@ -38,6 +38,8 @@ RATE_SECONDS: Final = 60.0
 JUMP_SECONDS: Final = 15.0
 """The stretch over which a jump of the arrival rate is noticed."""
 JUMP_SIGMAS: Final = 3.0
+JUMP_SHARE: Final = 0.95
+"""Share of the moments for which the margin against jumps was enough."""
 SHAPE_SECONDS: Final = 600.0
 """The stretch over which the mean request is taken."""
 GAP_SECONDS: Final = 180.0
@@ -88,6 +90,7 @@ class Collector:
         self._last_at = -1.0
         self._forecast: Forecast | None = None
         self._forecast_bins = -1
+        self._jumps: float | None = None
 
     def attach(self, router: Router) -> None:
         """Have the router add up its traffic, unless it does already."""
@@ -145,7 +148,8 @@ class Collector:
             arrival_rate=rate,
             forecast_rate=None if ahead is None else ahead.value,
             forecast_high=None if ahead is None else ahead.high,
-            usual_rate=self._usual(),
+            usual_rate=quantile(self._usual_bins(), 0.5),
+            jumps=self._jumps,
             prompt_tokens=self._mean("prompt_tokens", "routed", now),
             output_tokens=self._mean("output_tokens", "completed", now),
             hit_ratio=self._mean("cached_tokens", "reported_prompt_tokens", now),
@@ -181,10 +185,10 @@ class Collector:
             return None
         return parts[0] / wholes[0]
 
-    def _usual(self) -> float | None:
-        """The median of the steps within the settings' memory."""
+    def _usual_bins(self) -> list[float]:
+        """The steps within the settings' memory, oldest first."""
         count = max(round(self._settings.usual_memory / BIN_SECONDS), 1)
-        return quantile(list(islice(reversed(self._bins.rates), count)), 0.5)
+        return list(islice(reversed(self._bins.rates), count))[::-1]
 
     def _look_ahead(self) -> None:
         """Forecast anew whenever a step is complete."""
@@ -202,6 +206,7 @@ class Collector:
             max(round(ahead / bins.step), 1),
             0 if season is None else round(season / bins.step),
         )
+        self._jumps = jumps(self._usual_bins(), max(round(ahead / bins.step), 1), JUMP_SHARE)
 
     # -- endpoints -------------------------------------------------------------------------
 
@@ -285,6 +290,7 @@ class Collector:
             forecast_rate=of(shared.forecast_rate),
             forecast_high=of(shared.forecast_high),
             usual_rate=of(shared.usual_rate),
+            jumps=of(shared.jumps),
             prompt_tokens=of(shared.prompt_tokens),
             output_tokens=of(shared.output_tokens),
             hit_ratio=of(shared.hit_ratio),
@@ -406,6 +412,7 @@ class _Shared:
     forecast_rate: float | None = None
     forecast_high: float | None = None
     usual_rate: float | None = None
+    jumps: float | None = None
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     hit_ratio: float | None = None

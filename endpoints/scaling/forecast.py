@@ -27,6 +27,8 @@ FURTHEST: Final = 0.2
 """A forecast leaves the present level by at most this share, unless a season says so."""
 MARGIN: Final = 0.15
 """And what may well be is at most this share above (or below) the forecast."""
+FEWEST_MOMENTS: Final = 60
+"""Moments below which nothing is said of jumps."""
 ORIGINS: Final = 24
 """Moments of the past from which is forecast to compare the methods."""
 SMOOTHED: Final = 3
@@ -127,6 +129,27 @@ def forecast(values: Sequence[float], ahead: int, season: int = 0) -> Forecast |
         method=best,
         errors=errors,
     )
+
+
+def jumps(values: Sequence[float], ahead: int, share: float) -> float | None:
+    """How far above its level traffic rises within ``ahead`` steps: a share of the level.
+
+    That was enough in ``share`` of the moments of the series; None when there are too few of
+    them. A step counts together with the next one, so that chance does not.
+    """
+    found = []
+    for place in range(LEVEL_STEPS, len(values) - ahead):
+        before = sum(values[place - LEVEL_STEPS : place]) / LEVEL_STEPS
+        pairs = zip(
+            values[place : place + ahead], values[place + 1 : place + ahead + 1], strict=False
+        )
+        highest = max(one + other for one, other in pairs) / 2.0
+        if before > 0.0:
+            found.append(highest / before - 1.0)
+    if len(found) < FEWEST_MOMENTS:
+        return None
+    most = quantile(found, share)
+    return None if most is None else max(most, 0.0)
 
 
 def _backtest(method: Method, values: Sequence[float], ahead: int, season: int) -> list[float]:

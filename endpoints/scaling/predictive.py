@@ -46,7 +46,11 @@ def planned_rate(seen: RoleObservation, settings: ScalingSettings) -> float | No
     if present is None:
         return None
     usual = min(present, seen.usual_rate.or_else(present))
-    return max(present, seen.forecast_high.or_else(0.0)) + settings.margin * usual
+    margin = settings.margin
+    if margin is None:
+        first, least, most = settings.margins
+        margin = min(max(seen.jumps.or_else(first), least), most)
+    return max(present, seen.forecast_high.or_else(0.0)) + margin * usual
 
 
 def backlog(seen: RoleObservation, role: Role, one: Profile, settings: ScalingSettings) -> float:

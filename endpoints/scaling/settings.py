@@ -120,7 +120,8 @@ class ScalingSettings:
     - ``utilisation``: share of what the model says an endpoint can do that is planned with;
     - ``margin``: what is planned for beyond the traffic that is expected, as a share of what is
       usual: the median of the last ``usual_memory`` seconds, or the present if that is less. So
-      there is room for a jump from the usual, and none on top of one;
+      there is room for a jump from the usual, and none on top of one. None: learned from the
+      jumps of that time, within ``margins``, of which the first holds until there is experience;
     - ``tolerance``: by how much a need must exceed a replica more, or leave one unused;
     - ``idle``: without any request for so long the pool goes to zero; None: never;
     - ``fresh``: signals older than this are stale; ``season``: seconds after which traffic
@@ -137,8 +138,9 @@ class ScalingSettings:
     interval: float = 15.0
     startup: float = 120.0
     utilisation: float = 0.8
-    margin: float = 0.6
-    usual_memory: float = 3_600.0
+    margin: float | None = None
+    margins: tuple[float, float, float] = (1.0, 0.1, 1.2)
+    usual_memory: float = 7_200.0
     tolerance: float = 0.1
     up: Pace = field(
         default_factory=lambda: Pace(percent=100, replicas=4, period=15.0, window=0.0, reversal=0.0)
@@ -166,7 +168,12 @@ class ScalingSettings:
             _positive("scaling", name, getattr(self, name))
         if not 0.0 < self.utilisation <= 1.0:
             raise ValueError(f"scaling: utilisation is {self.utilisation}; give a share above 0")
-        if not self.margin >= 0.0:
+        first, least, most = self.margins
+        if not 0.0 <= least <= first <= most:
+            raise ValueError(
+                f"scaling: margins are {self.margins}; the first must lie between the others"
+            )
+        if self.margin is not None and not self.margin >= 0.0:
             raise ValueError(f"scaling: margin is {self.margin}; it must not be negative")
         if not 0.0 <= self.tolerance < 1.0:
             raise ValueError(f"scaling: tolerance is {self.tolerance}; give a share such as 0.1")

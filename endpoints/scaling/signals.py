@@ -136,7 +136,8 @@ class RoleObservation:
     - ``arrival_rate``: requests/s that came for this role, refused ones included;
       ``forecast_rate``: the same, as expected when an endpoint started now would be ready, and
       ``forecast_high``: as it may well be by then, after the errors of the past;
-      ``usual_rate``: the median of the past that the settings tell;
+      ``usual_rate``: the median of the past that the settings tell, and ``jumps``: by what share
+      it rose above its level while an endpoint starts, in all but a few moments of that past;
     - ``prompt_tokens``, ``output_tokens``: means of a request; ``hit_ratio``: of the prompt
       tokens, the share found in a cache; ``own_tokens``: mean prompt tokens to be computed,
       ``own_spread``: their squared coefficient of variation;
@@ -162,6 +163,7 @@ class RoleObservation:
     forecast_rate: Signal = MISSING
     forecast_high: Signal = MISSING
     usual_rate: Signal = MISSING
+    jumps: Signal = MISSING
     prompt_tokens: Signal = MISSING
     output_tokens: Signal = MISSING
     hit_ratio: Signal = MISSING

@@ -13,6 +13,7 @@ from gateway.routes.edits import FieldEdits
 from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tokenizing.service import TokenizingService
+from gateway.waiting import WaitingRooms
 from routing.request import Request
 
 
@@ -31,6 +32,8 @@ class ProxyContext:
     created: int = 0  # Unix time in seconds at which the gateway started
     cors: Cors = field(default_factory=Cors)
     draining: bool = False
+    waiting: WaitingRooms | None = None
+    """Where requests wait for pools that have no endpoint yet; None: nowhere."""
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
     keeps_host: bool = False

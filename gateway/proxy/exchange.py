@@ -2,11 +2,12 @@
 
 Phases::
 
-    READING --> TOKENIZING --> DELIVERING --> OVER
-       |            |  ^           ^            ^
-       |            +--|-----------|------------+   the client left
-       +---------------+-----------+                when engines report caches in token ids
-       +----------------------------------------+   answered at once: models, preflights, refusals
+    READING --> TOKENIZING --> WAITING --> DELIVERING --> OVER
+       |            |  ^         | ^           ^            ^
+       |            +--|---------|-|-----------|------------+   the client left
+       |               |         +-------------|------------+   no endpoint came in time
+       +---------------+-----------+-----------+                only pools at zero are waited for
+       +----------------------------------------------------+   answered at once
 
 Whatever happens, exactly one record is written and the client's connection is told once.
 """
@@ -43,7 +44,9 @@ from gateway.proxy.delivery import ClientSide, Delivery, Owner
 from gateway.proxy.heads import RequestHead, own_response
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
+from gateway.waiting import NoRoomError, Ticket, WaitingRoom
 from routing.decision import Decision, Rejection
+from routing.request import Request
 from routing.router import Router
 
 _ALLOWED: Final = "GET, HEAD, POST, OPTIONS"
@@ -76,6 +79,7 @@ class Exchange(Owner):
         self._api: Api | None = None
         self._delivery: Delivery | None = None
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
+        self._ticket: Ticket | None = None
         self._over = False
         self._asked_model = ""
         """The model that the client asked for, where it gets another one."""
@@ -122,6 +126,8 @@ class Exchange(Owner):
     def _answer_models(self, query: AnswerModels | AnswerModel) -> None:
         context = self._context
         served = context.brains.models()
+        if context.waiting is not None:
+            served = context.waiting.with_models(served)
         self._record.api = "models"
         if isinstance(query, AnswerModels):
             body = models_body(served, context.created)
@@ -211,12 +217,62 @@ class Exchange(Owner):
             ttft_target=targets.ttft,
             itl_target=targets.itl,
         )
+        waiting = self._context.waiting
+        if waiting is not None:
+            ahead = waiting.ahead(call.model, self._context.brains)
+            if ahead is not None:
+                self._wait(ahead, api, request)
+                return
         began = perf_counter()
         decision = router.route(request, self._context.now())
         record.decision_seconds = perf_counter() - began
         if isinstance(decision, Rejection):
-            raise refusal(decision)
+            room = None
+            if waiting is not None:
+                room = waiting.room(call.model, decision, self._context.brains)
+            if room is None:
+                raise refusal(decision)
+            self._wait(room, api, request)
+            return
         self._deliver(api, router, decision)
+
+    # --- waiting for a pool without endpoints ------------------------------------------------
+
+    def _wait(self, room: WaitingRoom, api: Api, request: Request) -> None:
+        """Stay until the pool has an endpoint, or for as long as its room has patience."""
+        try:
+            self._ticket = room.enter(
+                request.model, partial(self._routed_now, room.pool, api, request), len(self._body)
+            )
+        except NoRoomError as no:
+            raise ApiError(503, no.reason, str(no), retry_after=room.retry_after) from None
+        self._client.expect_until(self._ticket.deadline)
+
+    def _routed_now(self, pool: str, api: Api, request: Request) -> bool:
+        """Try again; False when it must go on waiting."""
+        context = self._context
+        router = context.brains.of(pool)
+        if router is None:
+            return False
+        decision = router.route(request, context.now())
+        if isinstance(decision, Rejection):
+            return False
+        self._ticket = None
+        self._deliver(api, router, decision)
+        return True
+
+    def _waited_too_long(self, ticket: Ticket) -> None:
+        self._ticket = None
+        ticket.leave()
+        room = ticket.room
+        self._refuse(
+            ApiError(
+                503,
+                "activation_timeout",
+                f"The pool {room.pool!r} had no endpoint within {room.patience:g} s.",
+                retry_after=room.retry_after,
+            )
+        )
 
     def _deliver(self, api: Api, router: Router, decision: Decision) -> None:
         self._delivery = Delivery(
@@ -260,6 +316,9 @@ class Exchange(Owner):
         if not self._over:
             if self._tokenizing is not None:
                 self._tokenizing.cancel()
+            if self._ticket is not None:
+                self._ticket.leave()
+                self._ticket = None
             if self._delivery is not None:
                 self._delivery.cancel()
         if not self._over:
@@ -331,6 +390,8 @@ class Exchange(Owner):
         """The deadline on the client's side passed."""
         if self._delivery is not None:
             self._delivery.timed_out()
+        elif self._ticket is not None:
+            self._waited_too_long(self._ticket)
 
     def client_blocked(self) -> None:
         """The client does not keep up."""

@@ -21,9 +21,11 @@ from gateway.admin.metrics import (
     RetryMetrics,
 )
 from gateway.admin.predictions import PredictionMetrics
+from gateway.admin.scaling import ScalingMetrics
 from gateway.brains import Brains
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
+from gateway.waiting import WaitingRoom, WaitingRooms
 from routing.fleet import Endpoint, Fleet, Load
 from routing.policies import make_policy
 from routing.prefix.chain import text_chain
@@ -31,6 +33,7 @@ from routing.prefix.index import PrefixIndex
 from routing.receipts import Receipts
 from routing.router import Router, RouterSettings
 from tests.support.receipts import answered, decided, over
+from tests.support.scaletargets import Scene
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "metrics.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -231,6 +234,9 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
         inter_token=1.0,
     )
     finished(telemetry)
+    scene, rooms = Scene(1), WaitingRooms()
+    await scene.go(0.5)
+    rooms.add(WaitingRoom("default", fleet, now=lambda: 0.0))
     told: dict[str, set[str]] = {}
     for name, labels in await samples(
         RequestMetrics(telemetry),
@@ -240,6 +246,7 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
         EndpointMetrics(brains, telemetry, lambda: 0.0),
         PredictionMetrics(brains),
         DiscoveryMetrics(lambda: [Cache(cast(Connection, None), PODS)]),
+        ScalingMetrics({"default": scene.controller}, rooms),
     ):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         told[base] = {label for label, _ in labels} - {"le"}
