@@ -69,7 +69,12 @@ class Generation:
         firsts = self.sequences[:: self._per_prompt]
         return Usage(
             prompt_tokens=sum(len(sequence.prompt) for sequence in firsts),
-            cached_tokens=sum(sequence.cached_tokens for sequence in firsts),
+            cached_tokens=sum(
+                sequence.cached_tokens
+                if sequence.reported_cached is None
+                else sequence.reported_cached
+                for sequence in firsts
+            ),
             completion_tokens=sum(sequence.generated for sequence in self.sequences),
         )
 
@@ -119,6 +124,11 @@ class _Text:
             text = self._decoder.decode(token, last=last)
             deltas.append(Delta(self._index, text, token, sequence.finish if last else None))
         return deltas
+
+
+def ended(sequence: TokenSequence) -> Finish | None:
+    """How an answer ended, as it is told."""
+    return "abort" if sequence.told_aborted else sequence.finish
 
 
 def answer_text(sequence: TokenSequence) -> str:
