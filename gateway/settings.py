@@ -227,6 +227,11 @@ class ProxySettings(Section, frozen=True):
     upstream_ca_file: Text | None = None
     upstream_verify: bool = True
     retry_statuses: tuple[ErrorStatus, ...] = (429, 502, 503, 504)
+    prefill_patience: Annotated[
+        float, msgspec.Meta(ge=1, le=1000, description="a factor, from 1 to 1000")
+    ] = 4.0
+    prefill_grace: Seconds = 1.0
+    prefill_retries: CountOrZero = 1
     internal_fields: Literal["strip", "refuse"] = "strip"
     forwarded: Literal["append", "replace", "off"] = "append"
 

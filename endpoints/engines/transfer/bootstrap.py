@@ -15,7 +15,7 @@ import msgspec
 from endpoints.engines.transfer.answer import PrefillAnswer
 from endpoints.engines.transfer.dialect import Dialect, Edit, Handover, Leg, Order
 
-PORT_LABEL: Final = "kv_bootstrap_port"
+PORT_LABEL: Final = "kv-bootstrap-port"
 _PORT: Final = 8998
 
 _encode: Final = msgspec.json.Encoder().encode

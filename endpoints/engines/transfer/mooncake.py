@@ -24,8 +24,8 @@ from endpoints.engines.transfer.dialect import (
 )
 from endpoints.engines.transfer.priming import one_token
 
-PORT_LABEL: Final = "kv_bootstrap_port"
-ENGINE_LABEL: Final = "kv_engine_id"
+PORT_LABEL: Final = "kv-bootstrap-port"
+ENGINE_LABEL: Final = "kv-engine-id"
 """The prefill engine's id, where it is fixed: then nobody needs to be asked."""
 _PORT: Final = 8998
 _LEASE: Final = 480.0  # VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT

@@ -13,7 +13,7 @@ from endpoints.engines.transfer.answer import PrefillAnswer
 from endpoints.engines.transfer.dialect import Dialect, Edit, Handover, Leg
 from endpoints.engines.transfer.priming import one_token
 
-PORT_LABEL: Final = "kv_p2p_port"
+PORT_LABEL: Final = "kv-p2p-port"
 _PORT: Final = 7777
 
 _encode: Final = msgspec.json.Encoder().encode

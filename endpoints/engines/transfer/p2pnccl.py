@@ -11,7 +11,7 @@ from endpoints.engines.transfer.answer import PrefillAnswer
 from endpoints.engines.transfer.dialect import Dialect, Handover, Leg, NoHandoverError, Place
 from endpoints.engines.transfer.priming import one_token
 
-ADDRESS_LABEL: Final = "kv_zmq_address"
+ADDRESS_LABEL: Final = "kv-zmq-address"
 
 
 class P2pNccl(Dialect):
