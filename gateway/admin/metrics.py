@@ -11,7 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.telemetry import CachedTokens, EndpointTelemetry, Histogram, ModelTelemetry, Telemetry
+from gateway.telemetry import (
+    CachedTokens,
+    EndpointTelemetry,
+    Histogram,
+    ModelTelemetry,
+    SplitTelemetry,
+    Telemetry,
+)
 from routing.breaker import Circuit
 from routing.fleet import EndpointState, Fleet, Health
 from routing.prefix.index import PrefixIndex
@@ -78,6 +85,8 @@ class RequestMetrics(Collector):
             lambda tokens: tokens.queried,
         )
         yield self._hit_ratio()
+        if telemetry.splits.requests:
+            yield from _splits(telemetry.splits)
 
     def _requests(self) -> Metric:
         family = CounterMetricFamily(
@@ -127,6 +136,39 @@ class RequestMetrics(Collector):
         _add_ratio(family, "predicted", [model.predicted for model in models])
         _add_ratio(family, "reported", [model.reported for model in models])
         return family
+
+
+def _splits(splits: SplitTelemetry) -> Iterator[Metric]:
+    """What became of requests whose prompt another endpoint was to compute."""
+    family = CounterMetricFamily(
+        "inferway_split_requests",
+        "Finished requests in two legs, by connector.",
+        labels=("connector",),
+    )
+    for connector, count in splits.requests.items():
+        family.add_metric((connector,), count)
+    yield family
+    yield _by_reason("inferway_prefill_failures", "Prefill legs that failed.", splits.failures)
+    yield _by_reason(
+        "inferway_prefill_fallbacks",
+        "Split requests whose decode endpoint computed the prompt after all.",
+        splits.fallbacks,
+    )
+    for name, text, histogram in (
+        ("prefill_leg", "From sending a prefill leg to its answer.", splits.prefill_seconds),
+        ("kv_transfer", "Moving a KV cache, as first tokens show it.", splits.transfer_seconds),
+    ):
+        seconds = HistogramMetricFamily(f"inferway_{name}_seconds", text, labels=())
+        seconds.add_metric((), buckets(histogram), histogram.sum)
+        yield seconds
+    yield CounterMetricFamily(
+        "inferway_kv_transfer_bytes", "KV caches moved, as expected.", value=splits.transfer_bytes
+    )
+    yield CounterMetricFamily(
+        "inferway_kv_stranded_tokens",
+        "Prompt tokens whose KV was left pinned for nobody.",
+        value=splits.stranded_tokens,
+    )
 
 
 class PrefixMetrics(Collector):

@@ -20,7 +20,7 @@ from typing import Final
 
 from endpoints.engines.transfer.bootstrap import Bootstrap
 from endpoints.engines.transfer.content import LMCache, SharedStorage
-from endpoints.engines.transfer.dialect import CONNECTOR_LABEL, Dialect
+from endpoints.engines.transfer.dialect import Dialect
 from endpoints.engines.transfer.mooncake import Mooncake, OlderMooncake
 from endpoints.engines.transfer.nixl import Nixl
 from endpoints.engines.transfer.offloading import Offloading
@@ -66,7 +66,6 @@ def dialect_named(name: str) -> Dialect:
 
 def dialect_of(endpoint: Endpoint, engine: str | None) -> Dialect | None:
     """What an endpoint speaks, by its label or else by its engine; None: nothing we know."""
-    name = dict(endpoint.labels).get(CONNECTOR_LABEL)
-    if name is not None:
-        return _NAMES.get(name)
+    if endpoint.connector:
+        return _NAMES.get(endpoint.connector)
     return DIALECTS.get(BY_ENGINE.get(engine or "", ""))

@@ -21,8 +21,6 @@ from urllib.parse import urlsplit
 from endpoints.engines.transfer.answer import PrefillAnswer
 from routing.endpoint import Endpoint
 
-CONNECTOR_LABEL: Final = "kv-connector"
-"""Label of an endpoint: the dialect it speaks, where its engine leaves a choice."""
 LEASE_LABEL: Final = "kv-lease"
 """Label of an endpoint: seconds for which it keeps computed KV for a decode leg."""
 
