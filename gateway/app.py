@@ -101,6 +101,7 @@ class Gateway:
                     share=settings.routing.retry_budget.fraction,
                     minimum_per_second=settings.routing.retry_budget.minimum_per_second,
                 ),
+                disaggregation=settings.routing.disaggregation.decision(),
             ),
             residency,
             Receipts(settings.routing.receipts, settings.routing.receipt_sample),

@@ -23,6 +23,7 @@ from routing.breaker import Circuit
 from routing.fleet import EndpointState, Fleet, Health
 from routing.prefix.index import PrefixIndex
 from routing.retries import RetryBudget
+from routing.router import Router
 
 _UNTOUCHED = EndpointTelemetry()
 
@@ -169,6 +170,29 @@ def _splits(splits: SplitTelemetry) -> Iterator[Metric]:
         "Prompt tokens whose KV was left pinned for nobody.",
         value=splits.stranded_tokens,
     )
+
+
+class SplitMetrics(Collector):
+    """What was decided about splitting requests; nothing where no endpoint computes for others."""
+
+    def __init__(self, router: Router, now: Callable[[], float]) -> None:
+        self._router = router
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        router = self._router
+        decisions = router.disaggregation.decisions
+        if not decisions:
+            return
+        yield _by_reason(
+            "inferway_split_decisions", "Requests by why they were split or not.", decisions
+        )
+        yield GaugeMetricFamily(
+            "inferway_kv_stranded_now_tokens",
+            "Prompt tokens whose KV lies pinned for nobody now.",
+            value=router.prefilling.stranded_now(self._now()),
+        )
 
 
 class PrefixMetrics(Collector):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.proxy.cors import Cors
 from gateway.proxy.kvfacts import KvFacts
+from gateway.proxy.pairing import Pairing
 from gateway.proxy.patience import Patience
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
@@ -34,6 +35,8 @@ class ProxyContext:
     draining: bool = False
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
+    pairing: Pairing | None = None
+    """Of a sidecar: requests are not routed but paired with what they name."""
     patience: Patience = field(init=False)
     """How long prefill legs are waited for."""
     kv_facts: KvFacts = field(init=False)

@@ -440,7 +440,8 @@ class SplitDelivery(Delivery, RunOwner):
         self._strand()
         leg = self.decision.prefill
         if leg is not None and leg.transfer_observed is not None:
-            self._split.transfer_bytes, self._split.transfer_seconds = leg.transfer_observed
+            moved, self._split.transfer_seconds = leg.transfer_observed
+            self._split.transfer_bytes = moved or None  # a sidecar knows of no size
         run, self._run = self._run, None
         if run is not None and not run.over:
             # Cut now, it would take away KV that may still be on its way.
