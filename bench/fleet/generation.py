@@ -1,7 +1,7 @@
 """From a request's prompts to sequences in the engine, and back to text."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -44,6 +44,8 @@ class Generation:
         self.sequences = sequences
         self._driver = driver
         self._per_prompt = per_prompt
+        self.abandoned: Callable[[], None] | None = None
+        """Called when the context is left by an exception: nobody waits for the answers."""
         self._texts = [_Text(index, sequence) for index, sequence in enumerate(sequences)]
         self._news = asyncio.Event()
         self._done = asyncio.Event()
@@ -62,6 +64,8 @@ class Generation:
     ) -> None:
         for sequence in self.sequences:
             self._driver.abort(sequence)
+        if kind is not None and self.abandoned is not None:
+            self.abandoned()
 
     @property
     def usage(self) -> Usage:

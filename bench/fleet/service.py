@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
@@ -206,7 +207,14 @@ class Service:
             ]
         if arrival is not None and self.kv is not None:
             self.kv.attach(arrival, sequences[0])
-        return Generation(self.driver, sequences, ask.n)
+        generation = Generation(self.driver, sequences, ask.n)
+        if arrival is not None and arrival.give is not None and arrival.give.attends:
+            generation.abandoned = partial(self._withdraw, arrival.give.key)
+        return generation
+
+    def _withdraw(self, key: str) -> None:
+        if self.kv is not None:
+            self.kv.holds.withdraw(key)
 
     def pool(self, model: str, prompts: Sequence[Tokens]) -> Generation:
         """Start computing prompts without generating, for embeddings and scores; as `generate`."""

@@ -318,8 +318,8 @@ class SplitDelivery(Delivery, RunOwner):
         """The prefill leg failed: another one, or none."""
         if self._phase is Phase.RELAYING or self._phase is Phase.OVER:
             return  # it met the decode leg before
-        if self._dialect is not None and self._handover is not None:
-            self._context.kv_facts.forget(self._dialect, self._handover.prefill)
+        if refused:
+            self._forget_facts()  # it may come back as another engine
         self._fail_leg(reason, refused=refused, blameless=blameless)
         self._cut_decode_leg()
         if self._replan():
@@ -328,6 +328,10 @@ class SplitDelivery(Delivery, RunOwner):
             self._local(reason)
         else:
             self._nobody()
+
+    def _forget_facts(self) -> None:
+        if self._dialect is not None and self._handover is not None:
+            self._context.kv_facts.forget(self._dialect, self._handover.prefill)
 
     def _fail_leg(self, reason: str, *, refused: bool, blameless: bool) -> None:
         self._split.prefill_failures += (reason,)
@@ -380,11 +384,11 @@ class SplitDelivery(Delivery, RunOwner):
 
     def response_head(self, status: int, headers: Headers) -> None:
         """A head of the decode leg came."""
-        handed = self._stage is Stage.HANDED or (self._stage is Stage.MEETING and self._alone)
+        handed = self._stage is Stage.HANDED or self._stage is Stage.MEETING
         if handed and status >= 500 and status not in self._context.settings.retry_statuses:
             # It could not get the KV, or not use it: the endpoint may be well otherwise.
-            self._handover_failed(f"decode_status_{status}")
-            return
+            if self._handover_failed(f"decode_status_{status}"):
+                return
         restorer = self._restorer
         super().response_head(status, headers)
         if restorer is not None and self._restorer is restorer and self._relay is not None:
@@ -394,13 +398,21 @@ class SplitDelivery(Delivery, RunOwner):
                 restorer.streams = self._relay.is_event_stream
                 self._held_head = None if restorer.streams else (status, headers)
 
-    def _handover_failed(self, reason: str) -> None:
-        """The same decode endpoint again, without the KV; the pair is to blame, not it."""
+    def _handover_failed(self, reason: str) -> bool:
+        """The same decode endpoint again: the pair is to blame, not it. False: that can't be."""
         self._strand()
         self._drop_run()
-        self._cut_decode_leg()
+        self._forget_facts()
         self._fail_leg(reason, refused=False, blameless=True)
-        self._local(reason)
+        if self._alone:
+            self._cut_decode_leg()
+            self._local(reason)
+            return True
+        if self._replan():
+            self._cut_decode_leg()
+            self._plan()
+            return True
+        return False
 
     # --- the answer ----------------------------------------------------------------------------
 
@@ -437,6 +449,8 @@ class SplitDelivery(Delivery, RunOwner):
         relay = self._relay
         if relay is not None and relay.status < 400:
             self._kv_until = None
+        else:
+            self._drop_run()
         self._strand()
         leg = self.decision.prefill
         if leg is not None and leg.transfer_observed is not None:

@@ -446,3 +446,17 @@ async def test_clients_can_not_say_where_kv_comes_from() -> None:
         assert stage.decodes[0].received[0].body.count(b"kv_transfer_params") == 1
 
 
+
+
+async def test_a_500_of_a_decode_server_that_needs_prefill_begins_anew_with_another_pair() -> None:
+    decode = in_order(unary(b"{}", b"500 Oops"), stream(3))
+    async with staged([unary(), unary()], [decode], connector="sglang") as stage:
+        answer = await ask(stage)
+        assert answer.status == 200
+        assert answer.body.count(b"[DONE]") == 1
+        rooms = [body_of(one)["bootstrap_room"] for one in stage.decodes[0].received]
+        assert len(set(rooms)) == 2
+        check_clean(stage)
+    async with staged([unary()], [unary(b"{}", b"500 Oops")], connector="sglang") as stage:
+        assert (await ask(stage)).status == 500  # there is no other one: its own answer
+        check_clean(stage)

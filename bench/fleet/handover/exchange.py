@@ -188,15 +188,16 @@ class KvExchange:
 
     async def answered(self, arrival: Arrival) -> None:
         """Before a prefill is answered: it may be late, or wait until somebody has fetched."""
-        if arrival.fault == "late":
-            await asyncio.sleep(self.behaviour.handover.late_seconds)
         give = arrival.give
-        if give is None or not give.attends:
+        if give is None:
             return
         try:
-            await self.holds.left(give.key)
+            if arrival.fault == "late":
+                await asyncio.sleep(self.behaviour.handover.late_seconds)
+            if give.attends:
+                await self.holds.left(give.key)
         except asyncio.CancelledError:
-            self.holds.withdraw(give.key)
+            self.holds.withdraw(give.key)  # as a prefill that is still computed would be aborted
             raise
 
     def params(self, arrival: Arrival, sequence: Sequence) -> dict[str, Any] | None:
