@@ -18,6 +18,7 @@ from bench.extproc import measure as asking_measure
 from bench.extproc import scenarios as asking_scenarios
 from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
+from bench.prefill.command import prefill_faults
 from bench.report.command import report
 from bench.results import figures_table, number, results
 from routing.policies import DEFAULT_POLICY, POLICIES
@@ -290,4 +291,5 @@ def exactness(
 
 app.command()(chaos)
 app.command()(soak)
+app.command()(prefill_faults)
 app.command()(report)

@@ -216,7 +216,7 @@ class _Run:
                 await asyncio.gather(*(self._work(http) for _ in range(self._concurrency)))
             seconds = loop.time() - begun
             in_ledgers, in_flight = await self._settled()
-            await asyncio.sleep(self._lease + 0.5)
+            await self._leases_ended()
         finally:
             watching.cancel()
         return self._judged(seconds, in_ledgers, in_flight)
@@ -250,6 +250,17 @@ class _Run:
             in_flight = self._gateway.telemetry.in_flight
             if not (ledgers or in_flight) or loop.time() > end:
                 return ledgers, in_flight
+            await asyncio.sleep(0.05)
+
+    async def _leases_ended(self) -> None:
+        """Wait until nothing is pinned any more, as long as leases may last."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._lease + 1.0
+        router, gateway = self._gateway.router, self._gateway
+        while loop.time() < end:
+            held = any(len(kv.holds) for kv in self._exchanges())
+            if not held and not router.prefilling.stranded_now(gateway.now()):
+                return
             await asyncio.sleep(0.05)
 
     def _exchanges(self) -> list[KvExchange]:
