@@ -168,9 +168,9 @@ class DisaggregationSettings(Section, frozen=True):
     model_bytes_per_token: dict[Text, Count] = {}
     bandwidth: Bandwidth = 12.5e9
     links: dict[Text, Bandwidth] = {}
-    latency: Annotated[
-        float, msgspec.Meta(ge=0, le=60, description="seconds, from 0 to 60")
-    ] = 0.010
+    latency: Annotated[float, msgspec.Meta(ge=0, le=60, description="seconds, from 0 to 60")] = (
+        0.010
+    )
     threshold_tokens: CountOrZero = 512
 
     def decision(self) -> Splitting:

@@ -128,7 +128,9 @@ class Delivery(ResponseSink, Waiter):
         now = context.now()
         record.endpoint = self.decision.endpoint.endpoint.name
         self._relay = self._new_relay()
-        connection.send(self, self._request_head(), self._body, bodiless=self._head.method == "HEAD")
+        connection.send(
+            self, self._request_head(), self._body, bodiless=self._head.method == "HEAD"
+        )
         if self._client.write_blocked:
             connection.pause()
         context.router.sent(self.decision, now)

@@ -134,4 +134,3 @@ def _is_host(text: str) -> bool:
 
 def _forbidden(address: str) -> ApiError:
     return ApiError(403, "prefiller_not_allowed", f"The prefill server {address} is not allowed.")
-

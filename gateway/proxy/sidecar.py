@@ -1,4 +1,4 @@
-"""A request to a sidecar: to the decode engine beside it, by way of a prefill server if one is named.
+"""A request to a sidecar: to the decode engine beside it, by way of a prefill server if named.
 
 Paths with a prompt are read, since their bodies change; anything else goes to the engine as it is.
 ``GET /health`` is answered here: the pod's probe asks whether the sidecar lives. Errors of its own

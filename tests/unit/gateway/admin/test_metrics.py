@@ -23,8 +23,8 @@ from routing.fleet import Endpoint, Fleet, Load
 from routing.prefix.chain import text_chain
 from routing.prefix.index import PrefixIndex
 from routing.receipts import Receipts
-from routing.router import Router
 from routing.retries import RetryBudget, RetrySettings
+from routing.router import Router
 from tests.support.receipts import answered, decided, over
 from tests.support.splitting import request_of, route, router_of
 
