@@ -37,6 +37,7 @@ from gateway.proxy.restoring import UsageRestorer, with_length
 from gateway.record import RequestRecord, SplitRecord
 from routing.decision import Decision
 from routing.legs import PrefillLeg
+from routing.router import Router
 
 _TOLD_IN_STREAM: Final = frozenset({"stream_error", "empty_stream"})
 """Failures that engines tell inside of a 200: they answer before they have the KV."""
@@ -63,12 +64,13 @@ class SplitDelivery(Delivery, RunOwner):
         body: bytes,
         record: RequestRecord,
         api: Api,
+        router: Router,
         decision: Decision,
         *,
         keep_alive: bool,
     ) -> None:
         super().__init__(
-            context, client, owner, head, body, record, api, decision, keep_alive=keep_alive
+            context, client, owner, head, body, record, api, router, decision, keep_alive=keep_alive
         )
         self._whole = body  # as the client wrote it
         self._stage = Stage.LOCAL
@@ -116,7 +118,7 @@ class SplitDelivery(Delivery, RunOwner):
         """Whether there is another prefill leg to try."""
         if self._tries > self._context.settings.prefill_retries:
             return False
-        return self._context.router.replan_prefill(self.decision, self._context.now())
+        return self.router.replan_prefill(self.decision, self._context.now())
 
     def _plan(self) -> None:
         """Send what the decision says; without KV to hand over the decode leg alone."""
@@ -130,7 +132,7 @@ class SplitDelivery(Delivery, RunOwner):
         try:
             legs = plan_legs(context, self.decision, leg, self._api.name, self._whole, name)
         except NoHandoverError as error:
-            context.router.prefill_skipped(self.decision, context.now(), error.reason)
+            self.router.prefill_skipped(self.decision, context.now(), error.reason)
             self._local(error.reason)
             return
         self._send_legs(leg, legs)
@@ -198,7 +200,7 @@ class SplitDelivery(Delivery, RunOwner):
     def run_sent(self) -> None:
         """The prefill leg went out."""
         self._prefill_sent = self._context.now()
-        self._context.router.prefill_sent(self.decision, self._prefill_sent)
+        self.router.prefill_sent(self.decision, self._prefill_sent)
 
     def run_answered(self, status: int, headers: Headers, body: bytes) -> None:
         """The prefill leg was answered: well, or not."""
@@ -242,7 +244,7 @@ class SplitDelivery(Delivery, RunOwner):
     def _prefill_done(self, prompt_tokens: int | None, cached_tokens: int | None) -> None:
         now = self._context.now()
         self._context.patience.in_time(self._split.prefill_endpoint)
-        self._context.router.prefill_done(self.decision, now, prompt_tokens, cached_tokens)
+        self.router.prefill_done(self.decision, now, prompt_tokens, cached_tokens)
         self._split.prefill_seconds = now - self._prefill_sent
         if self._phase is not Phase.RELAYING:
             self._kv_until = self._lease_end()
@@ -281,7 +283,7 @@ class SplitDelivery(Delivery, RunOwner):
 
     def _fail_leg(self, reason: str, *, refused: bool, blameless: bool) -> None:
         self._split.prefill_failures += (reason,)
-        self._context.router.prefill_failed(
+        self.router.prefill_failed(
             self.decision, self._context.now(), reason, refused=refused, blameless=blameless
         )
 
@@ -301,8 +303,8 @@ class SplitDelivery(Delivery, RunOwner):
         """The prefill endpoint refuses the request itself: so would any other one."""
         self._cut_decode_leg()
         now, record = self._context.now(), self._record
-        self._context.router.prefill_skipped(self.decision, now, f"status_{status}")
-        self._context.router.abandoned(self.decision, now)
+        self.router.prefill_skipped(self.decision, now, f"status_{status}")
+        self.router.abandoned(self.decision, now)
         record.endpoint = self._split.prefill_endpoint
         relay = self._new_relay()
         relay.head(status, headers)
@@ -320,7 +322,7 @@ class SplitDelivery(Delivery, RunOwner):
         leg = self.decision.prefill
         if until is None or leg is None or leg.stranded_until is not None:
             return
-        self._context.router.stranded(self.decision, self._context.now(), until)
+        self.router.stranded(self.decision, self._context.now(), until)
         self._split.stranded_tokens += round(leg.prompt_tokens)
 
     def _try_next(self, reason: str, *, refused: bool = False, blameless: bool = False) -> bool:
@@ -411,7 +413,7 @@ class SplitDelivery(Delivery, RunOwner):
         run, self._run = self._run, None
         if run is not None and not run.over:
             # Cut now, it would take away KV that may still be on its way.
-            run.detach(_Finishing(self._context, self.decision))
+            run.detach(_Finishing(self._context, self.router, self.decision))
 
     def response_failed(self, reason: str, *, untouched: bool) -> None:
         """The decode leg's connection ended first."""
@@ -438,7 +440,7 @@ class SplitDelivery(Delivery, RunOwner):
             self._drop_run()
             seconds = self._context.settings.request_timeout
             self._fail_leg("request_timeout", refused=False, blameless=False)
-            self._context.router.abandoned(self.decision, now)
+            self.router.abandoned(self.decision, now)
             self._give_up(
                 ApiError(504, "request_timeout", f"There was no answer within {seconds:g} s.")
             )
@@ -480,8 +482,9 @@ class SplitDelivery(Delivery, RunOwner):
 class _Finishing(RunOwner):
     """A prefill leg whose decode leg is done: it is waited for by the books only."""
 
-    def __init__(self, context: ProxyContext, decision: Decision) -> None:
+    def __init__(self, context: ProxyContext, router: Router, decision: Decision) -> None:
         self._context = context
+        self._router = router
         self._decision = decision
 
     def run_sent(self) -> None:
@@ -490,7 +493,7 @@ class _Finishing(RunOwner):
     def run_answered(self, status: int, headers: Headers, body: bytes) -> None:
         """It is over."""
         if status < 400:
-            self._context.router.prefill_done(self._decision, self._context.now())
+            self._router.prefill_done(self._decision, self._context.now())
 
     def run_lost(self, reason: str, *, refused: bool) -> None:
         """It is over; the KV was read, whatever became of it afterwards."""

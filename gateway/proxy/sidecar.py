@@ -95,7 +95,8 @@ class SidecarExchange(Exchange):
         record.model = call.model or ""
         record.streamed = call.streamed
         request = routing_request(call, record.request_id, streamed=call.streamed)
-        self._deliver(api, pairing.decide(request, named, context.now()))
+        decision = pairing.decide(request, named, context.now())
+        self._deliver(api, pairing.router, decision)
 
     def undeliverable(self, error: ApiError) -> None:
         """The decode engine did not answer; one that refuses connections is just not there yet."""
