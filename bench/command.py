@@ -19,6 +19,7 @@ from bench.extproc import measure as asking_measure
 from bench.extproc import scenarios as asking_scenarios
 from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
+from bench.prefill.command import prefill_faults
 from bench.replay.parallel import WorkerError
 from bench.replay.workloads import SAMPLE_NAME, TraceError
 from bench.report.command import report
@@ -355,4 +356,5 @@ def disaggregation(
 
 app.command()(chaos)
 app.command()(soak)
+app.command()(prefill_faults)
 app.command()(report)

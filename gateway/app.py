@@ -101,6 +101,7 @@ class Gateway:
                     share=settings.routing.retry_budget.fraction,
                     minimum_per_second=settings.routing.retry_budget.minimum_per_second,
                 ),
+                disaggregation=settings.routing.disaggregation.decision(),
             ),
             residency,
             Receipts(settings.routing.receipts, settings.routing.receipt_sample),
@@ -117,6 +118,16 @@ class Gateway:
     def admin_port(self) -> int:
         """The port for operators, once started."""
         return self._admin.port
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What is counted."""
+        return self._telemetry
+
+    @staticmethod
+    def now() -> float:
+        """The clock of its decisions, in seconds."""
+        return _clock()
 
     def event_views(self) -> tuple[FeedView, ...]:
         """How the engines' cache events come in; empty when nobody follows them."""

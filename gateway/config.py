@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from endpoints.engines.transfer import dialect_named
 from gateway import pickerconfig, strictyaml
 from gateway.checking import Problem, problems_in
 from gateway.settings import (
@@ -25,6 +26,7 @@ from gateway.settings import (
     Settings,
 )
 from routing.policies import make_policy
+from routing.roles import SPELLINGS, unknown_role
 
 __all__ = [
     "LIVE_KEYS",
@@ -303,4 +305,15 @@ def _endpoint_problem(settings: EndpointSettings, path: str) -> Problem | None:
             EndpointSettings(**known).endpoint()
         except ValueError as error:
             return Problem(f"{path}.{key}", str(error))
+    wrong = unknown_role(settings.labels.items())
+    if wrong is not None:
+        label, value = wrong
+        roles = ", ".join(SPELLINGS)
+        return Problem(f"{path}.labels.{label}", f"{value!r} is no role; use one of {roles}")
+    connector = settings.endpoint().connector
+    if connector:
+        try:
+            dialect_named(connector)
+        except ValueError as error:
+            return Problem(f"{path}.labels", str(error))
     return None

@@ -11,8 +11,10 @@ import msgspec
 
 from endpoints.discovery.static import endpoint_from_url
 from endpoints.events import EventSettings
+from routing.disaggregation import DisaggregationSettings as Splitting
 from routing.fleet import Endpoint
 from routing.policies import DEFAULT_POLICY
+from routing.transfer import Link
 
 _DAY = 86_400.0
 
@@ -38,6 +40,9 @@ Fraction: TypeAlias = Annotated[
 ]
 Rate: TypeAlias = Annotated[
     float, msgspec.Meta(ge=0, le=1e6, description="a rate per second, at least 0")
+]
+Bandwidth: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1e15, description="bytes a second, above 0")
 ]
 ErrorStatus: TypeAlias = Annotated[
     int, msgspec.Meta(ge=400, le=599, description="a status of an error, 400 to 599")
@@ -155,6 +160,34 @@ class Objective(Section, frozen=True):
     itl: Seconds = 0.050
 
 
+class DisaggregationSettings(Section, frozen=True):
+    """When one endpoint computes a prompt for another; see `routing.disaggregation`."""
+
+    mode: Literal["adaptive", "always", "never", "threshold", "dynamo"] = "adaptive"
+    bytes_per_token: Count = 131_072
+    model_bytes_per_token: dict[Text, Count] = {}
+    bandwidth: Bandwidth = 12.5e9
+    links: dict[Text, Bandwidth] = {}
+    latency: Annotated[
+        float, msgspec.Meta(ge=0, le=60, description="seconds, from 0 to 60")
+    ] = 0.010
+    threshold_tokens: CountOrZero = 512
+
+    def decision(self) -> Splitting:
+        """The same for whoever decides."""
+        return Splitting(
+            mode=self.mode,
+            bytes_per_token=float(self.bytes_per_token),
+            model_bytes_per_token={
+                model: float(size) for model, size in self.model_bytes_per_token.items()
+            },
+            bandwidth=self.bandwidth,
+            latency=self.latency,
+            links=tuple(Link(label, speed) for label, speed in self.links.items()),
+            threshold_tokens=float(self.threshold_tokens),
+        )
+
+
 class RoutingSettings(Section, frozen=True):
     """How endpoints are chosen."""
 
@@ -169,6 +202,7 @@ class RoutingSettings(Section, frozen=True):
     objectives: dict[Text, Objective] = {}
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     breaker: BreakerSettings = BreakerSettings()
+    disaggregation: DisaggregationSettings = DisaggregationSettings()
 
 
 class KvEventSettings(Section, frozen=True):
@@ -227,6 +261,11 @@ class ProxySettings(Section, frozen=True):
     upstream_ca_file: Text | None = None
     upstream_verify: bool = True
     retry_statuses: tuple[ErrorStatus, ...] = (429, 502, 503, 504)
+    prefill_patience: Annotated[
+        float, msgspec.Meta(ge=1, le=1000, description="a factor, from 1 to 1000")
+    ] = 4.0
+    prefill_grace: Seconds = 1.0
+    prefill_retries: CountOrZero = 1
     internal_fields: Literal["strip", "refuse"] = "strip"
     forwarded: Literal["append", "replace", "off"] = "append"
 

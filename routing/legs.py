@@ -2,6 +2,7 @@
 
         PLANNED ──► SENT ──► DONE
            │          │        │ KV lies there until it is read, or its lease ends
+           │          │        └──► FAILED     it could not be read
            │          └──► FAILED, SKIPPED     the decode endpoint computes the prompt itself,
            └─────────────► FAILED, SKIPPED     or `Router.replan_prefill` finds another one
 
@@ -34,7 +35,7 @@ LEG_TRANSITIONS: Final = MappingProxyType(
     {
         LegPhase.PLANNED: _GIVEN_UP | {LegPhase.SENT, LegPhase.DONE},
         LegPhase.SENT: _GIVEN_UP | {LegPhase.DONE},
-        LegPhase.DONE: frozenset[LegPhase](),
+        LegPhase.DONE: frozenset({LegPhase.FAILED}),  # its KV could not be read after all
         LegPhase.FAILED: frozenset[LegPhase](),
         LegPhase.SKIPPED: frozenset[LegPhase](),
     }

@@ -36,7 +36,7 @@ from routing.disaggregation import Disaggregation, DisaggregationSettings
 from routing.endpoint import Endpoint, EndpointState
 from routing.fleet import Fleet
 from routing.latency import OutputLength, TokenScale
-from routing.legs import LegPhase
+from routing.legs import LegPhase, PrefillLeg
 from routing.loads import Group
 from routing.policies.policy import Choice, Policy, Slate
 from routing.prefilling import Prefilling, in_flight
@@ -167,6 +167,25 @@ class Router:
             ]
         if self.receipts is not None:
             self.receipts.routed(decision, now)
+        self._reserve(decision, now)
+        self.recent.append(decision)
+        return decision
+
+    def adopt(
+        self, request: Request, choice: Choice, prefill: PrefillLeg | None, now: float
+    ) -> Decision:
+        """Follow a request for which somebody else chose, as if `route` had."""
+        self.fleet.tick(now)
+        self.retries.request(now)
+        decision = Decision(
+            request=request,
+            policy="adopted",
+            at=now,
+            choices=[choice],
+            prompt_tokens=request.prompt_tokens,
+            output_tokens=self._expected_output(request),
+        )
+        decision.prefill = prefill
         self._reserve(decision, now)
         self.recent.append(decision)
         return decision

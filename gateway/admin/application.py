@@ -16,6 +16,7 @@ from gateway.admin.metrics import (
     PrefixMetrics,
     RequestMetrics,
     RetryMetrics,
+    SplitMetrics,
 )
 from gateway.admin.pickermetrics import PickerMetrics
 from gateway.admin.predictions import PredictionMetrics
@@ -109,6 +110,7 @@ class _Pages:
             RequestMetrics(telemetry),
             PrefixMetrics(router.prefix),
             RetryMetrics(router.retries),
+            SplitMetrics(router, now),
             CertificateMetrics(certificate_end),
             EndpointMetrics(router.fleet, router.prefix, telemetry, now),
             PredictionMetrics(self._receipts, router.fleet),

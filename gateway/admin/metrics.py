@@ -11,11 +11,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.telemetry import CachedTokens, EndpointTelemetry, Histogram, ModelTelemetry, Telemetry
+from gateway.telemetry import (
+    CachedTokens,
+    EndpointTelemetry,
+    Histogram,
+    ModelTelemetry,
+    SplitTelemetry,
+    Telemetry,
+)
 from routing.breaker import Circuit
 from routing.fleet import EndpointState, Fleet, Health
 from routing.prefix.index import PrefixIndex
 from routing.retries import RetryBudget
+from routing.router import Router
 
 _UNTOUCHED = EndpointTelemetry()
 
@@ -78,6 +86,8 @@ class RequestMetrics(Collector):
             lambda tokens: tokens.queried,
         )
         yield self._hit_ratio()
+        if telemetry.splits.requests:
+            yield from _splits(telemetry.splits)
 
     def _requests(self) -> Metric:
         family = CounterMetricFamily(
@@ -127,6 +137,62 @@ class RequestMetrics(Collector):
         _add_ratio(family, "predicted", [model.predicted for model in models])
         _add_ratio(family, "reported", [model.reported for model in models])
         return family
+
+
+def _splits(splits: SplitTelemetry) -> Iterator[Metric]:
+    """What became of requests whose prompt another endpoint was to compute."""
+    family = CounterMetricFamily(
+        "inferway_split_requests",
+        "Finished requests in two legs, by connector.",
+        labels=("connector",),
+    )
+    for connector, count in splits.requests.items():
+        family.add_metric((connector,), count)
+    yield family
+    yield _by_reason("inferway_prefill_failures", "Prefill legs that failed.", splits.failures)
+    yield _by_reason(
+        "inferway_prefill_fallbacks",
+        "Split requests whose decode endpoint computed the prompt after all.",
+        splits.fallbacks,
+    )
+    for name, text, histogram in (
+        ("prefill_leg", "From sending a prefill leg to its answer.", splits.prefill_seconds),
+        ("kv_transfer", "Moving a KV cache, as first tokens show it.", splits.transfer_seconds),
+    ):
+        seconds = HistogramMetricFamily(f"inferway_{name}_seconds", text, labels=())
+        seconds.add_metric((), buckets(histogram), histogram.sum)
+        yield seconds
+    yield CounterMetricFamily(
+        "inferway_kv_transfer_bytes", "KV caches moved, as expected.", value=splits.transfer_bytes
+    )
+    yield CounterMetricFamily(
+        "inferway_kv_stranded_tokens",
+        "Prompt tokens whose KV was left pinned for nobody.",
+        value=splits.stranded_tokens,
+    )
+
+
+class SplitMetrics(Collector):
+    """What was decided about splitting requests; nothing where no endpoint computes for others."""
+
+    def __init__(self, router: Router, now: Callable[[], float]) -> None:
+        self._router = router
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        router = self._router
+        decisions = router.disaggregation.decisions
+        if not decisions:
+            return
+        yield _by_reason(
+            "inferway_split_decisions", "Requests by why they were split or not.", decisions
+        )
+        yield GaugeMetricFamily(
+            "inferway_kv_stranded_now_tokens",
+            "Prompt tokens whose KV lies pinned for nobody now.",
+            value=router.prefilling.stranded_now(self._now()),
+        )
 
 
 class PrefixMetrics(Collector):

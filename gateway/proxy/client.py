@@ -21,6 +21,7 @@ from gateway.proxy.heads import Origin, RequestHead, own_response
 from gateway.proxy.outbox import Sender
 from gateway.proxy.reader import Arrivals, Reading, RequestReader
 from gateway.proxy.roster import Roster
+from gateway.proxy.sidecar import SidecarExchange
 from gateway.record import RequestRecord
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -149,12 +150,18 @@ class ClientConnection(Connection, Arrivals):
             head, body = arrived
             self._queued_bytes -= len(body)
             self._context.telemetry.started()
-            self._exchange = Exchange(self._context, self, head, body, self._record(head, body))
+            self._exchange = self._new_exchange(head, body)
             self._exchange.start()
         self._taking = False
         self._read_ahead(
             wanted=len(self._queue) < _MOST_QUEUED and self._queued_bytes < _MOST_QUEUED_BYTES
         )
+
+    def _new_exchange(self, head: RequestHead, body: bytes) -> Exchange:
+        context, record = self._context, self._record(head, body)
+        if context.pairing is not None:
+            return SidecarExchange(context, self, head, body, record)
+        return Exchange(context, self, head, body, record)
 
     def _read_ahead(self, *, wanted: bool) -> None:
         """Stop reading while too many requests are queued."""

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.proxy.cors import Cors
+from gateway.proxy.kvfacts import KvFacts
+from gateway.proxy.pairing import Pairing
+from gateway.proxy.patience import Patience
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
 from gateway.settings import Objective, ProxySettings
@@ -32,6 +35,16 @@ class ProxyContext:
     draining: bool = False
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
+    pairing: Pairing | None = None
+    """Of a sidecar: requests are not routed but paired with what they name."""
+    patience: Patience = field(init=False)
+    """How long prefill legs are waited for."""
+    kv_facts: KvFacts = field(init=False)
+    """What prefill servers tell of themselves."""
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.settings.prefill_patience, self.settings.prefill_grace)
+        self.kv_facts = KvFacts(self.pools)
 
     @property
     def overloaded(self) -> bool:

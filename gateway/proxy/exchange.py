@@ -32,6 +32,7 @@ from gateway.paths import BadTargetError, matchable_path
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.delivery import ClientSide, Delivery, Owner
 from gateway.proxy.heads import RequestHead, own_response
+from gateway.proxy.prefill import SplitDelivery
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
 from routing.decision import Decision, Rejection
@@ -185,17 +186,30 @@ class Exchange(Owner):
         self._deliver(api, decision)
 
     def _deliver(self, api: Api, decision: Decision) -> None:
-        self._delivery = Delivery(
-            self._context,
-            self._client,
-            self,
-            self._head,
-            self._body,
-            self._record,
-            api,
-            decision,
-            keep_alive=self._keep_alive,
-        )
+        if decision.prefill is not None:
+            self._delivery = SplitDelivery(
+                self._context,
+                self._client,
+                self,
+                self._head,
+                self._body,
+                self._record,
+                api,
+                decision,
+                keep_alive=self._keep_alive,
+            )
+        else:
+            self._delivery = Delivery(
+                self._context,
+                self._client,
+                self,
+                self._head,
+                self._body,
+                self._record,
+                api,
+                decision,
+                keep_alive=self._keep_alive,
+            )
         self._body = b""
         self._delivery.start()
 
@@ -278,6 +292,8 @@ class Exchange(Owner):
             if decision.attempts:
                 record.failed_endpoints = tuple(one.endpoint for one in decision.attempts)
             record.predicted_cached_tokens = choice.cached_tokens
+            if decision.prefill is not None and decision.split:
+                record.predicted_cached_tokens = decision.prefill.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
             self._context.router.over(decision)
             if self._context.log_traffic is not None:

@@ -156,8 +156,12 @@ def request_head(
     request_id: bytes,
     body_length: int,
     origin: Origin,
+    extra: bytes = b"",
 ) -> bytes:
-    """The head that goes to an endpoint: the client's fields less what ends at this hop."""
+    """The head that goes to an endpoint: the client's fields less what ends at this hop.
+
+    ``extra``: whole lines of our own.
+    """
     fields = head.fields
     connection = fields.get(b"connection")
     named = _NOTHING if connection is None else _named(connection)
@@ -177,7 +181,7 @@ def request_head(
     lines.append(origin.lines(fields))
     if body_length or head.method in _WITH_BODY:
         lines.append(b"content-length: %d\r\n" % body_length)
-    lines.append(b"\r\n")
+    lines += (extra, b"\r\n")
     return b"".join(lines)
 
 

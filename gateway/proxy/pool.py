@@ -175,10 +175,14 @@ class Pools:
 
     def of(self, endpoint: Endpoint) -> EndpointPool:
         """The pool of an endpoint."""
-        pool = self._pools.get(endpoint.url)
+        return self.at(endpoint.url)
+
+    def at(self, url: str) -> EndpointPool:
+        """The pool of whoever listens at ``scheme://host:port``."""
+        pool = self._pools.get(url)
         if pool is None:
-            pool = EndpointPool(Address.of(endpoint.url), self._settings, self.outbox)
-            self._pools[endpoint.url] = pool
+            pool = EndpointPool(Address.of(url), self._settings, self.outbox)
+            self._pools[url] = pool
         return pool
 
     def sweep(self, now: float) -> None:
