@@ -3,8 +3,8 @@
 Two loads at three intensities each, the last one more than the fleet can sustain: recorded
 conversations (long prompts, short answers, shared prefixes) and a decode-heavy one. Every arm has
 eight engines: ``never``, ``always``, ``threshold``, ``dynamo`` and ``adaptive`` may use each of
-them for both, ``2P+6D`` and ``4P+4D`` always split over fixed roles. The decisions are the router's,
-engines, links and time are simulated (`bench.replay`).
+them for both, ``2P+6D`` and ``4P+4D`` always split over fixed roles. The decisions are the
+router's, engines, links and time are simulated (`bench.replay`).
 """
 
 from collections import Counter

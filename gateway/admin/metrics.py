@@ -188,6 +188,26 @@ class SplitMetrics(Collector):
         yield _by_reason(
             "inferway_split_decisions", "Requests by why they were split or not.", decisions
         )
+        links = router.disaggregation.links
+        for name, text, value in (
+            (
+                "inferway_kv_transfers",
+                "KV transfers whose time was seen or inferred.",
+                links.transfers,
+            ),
+            (
+                "inferway_kv_transfers_predicted_seconds",
+                "What these were predicted to take.",
+                links.predicted,
+            ),
+            (
+                "inferway_kv_transfers_observed_seconds",
+                "What these took.",
+                links.seconds,
+            ),
+            ("inferway_kv_transfers_bytes", "What these moved.", links.bytes),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
         yield GaugeMetricFamily(
             "inferway_kv_stranded_now_tokens",
             "Prompt tokens whose KV lies pinned for nobody now.",
