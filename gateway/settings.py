@@ -41,6 +41,12 @@ Fraction: TypeAlias = Annotated[
 Rate: TypeAlias = Annotated[
     float, msgspec.Meta(ge=0, le=1e6, description="a rate per second, at least 0")
 ]
+Share: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1, description="a share, above 0 and at most 1")
+]
+Weight: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1000, description="a factor, above 0 and at most 1000")
+]
 Bandwidth: TypeAlias = Annotated[
     float, msgspec.Meta(gt=0, le=1e15, description="bytes a second, above 0")
 ]
@@ -172,6 +178,16 @@ class DisaggregationSettings(Section, frozen=True):
         0.010
     )
     threshold_tokens: CountOrZero = 512
+    dynamo_local_tokens: CountOrZero = 1_000
+    dynamo_queue: CountOrZero = 2
+    fewest_tokens: CountOrZero = 256
+    least_gain: Fraction = 0.0
+    pace_share: Weight = 1.0
+    stall_share: Weight = 2.0
+    busy_seconds: Seconds = 10.0
+    most_prefill_wait: Weight = 2.0
+    most_kv_usage: Share = 0.9
+    most_stranded: Fraction = 0.2
 
     def decision(self) -> Splitting:
         """The same for whoever decides."""
@@ -185,6 +201,16 @@ class DisaggregationSettings(Section, frozen=True):
             latency=self.latency,
             links=tuple(Link(label, speed) for label, speed in self.links.items()),
             threshold_tokens=float(self.threshold_tokens),
+            dynamo_local_tokens=float(self.dynamo_local_tokens),
+            dynamo_queue=self.dynamo_queue,
+            fewest_tokens=float(self.fewest_tokens),
+            least_gain=self.least_gain,
+            pace_share=self.pace_share,
+            stall_share=self.stall_share,
+            busy_seconds=self.busy_seconds,
+            most_prefill_wait=self.most_prefill_wait,
+            most_kv_usage=self.most_kv_usage,
+            most_stranded=self.most_stranded,
         )
 
 

@@ -154,7 +154,10 @@ class Prefilling:
             raise ValueError(f"a transfer can't be negative: {amount} bytes in {seconds} s")
         leg.transfer_observed = (amount, seconds)
         source, sink = leg.endpoint.endpoint, decision.endpoint.endpoint
-        self._disaggregation.links.observe(source, sink, amount, seconds, now)
+        links = self._disaggregation.links
+        if amount > 0.0 and seconds > 0.0:
+            links.predicted += leg.transfer_seconds
+        links.observe(source, sink, amount, seconds, now)
 
     def stranded_now(self, now: float) -> int:
         """KV tokens that lie somewhere for nobody now."""

@@ -72,6 +72,8 @@ class Links:
         """Moved so far, as far as it was told."""
         self.seconds = 0.0
         """What that took, summed up."""
+        self.predicted = 0.0
+        """And what they were predicted to take."""
         self.transfers = 0
 
     def level(self, source: Endpoint, sink: Endpoint) -> tuple[str, float]:

@@ -24,6 +24,7 @@ from routing.breaker import Circuit
 from routing.fleet import EndpointState, Health
 from routing.prefix.index import PrefixIndex
 from routing.router import Router
+from routing.transfer import Links
 
 _ENDPOINT = ("endpoint", "pool")
 Reading: TypeAlias = Callable[[Router, EndpointState], float | None]
@@ -175,6 +176,22 @@ def _splits(splits: SplitTelemetry) -> Iterator[Metric]:
     )
 
 
+_TRANSFERS: tuple[tuple[str, str, Callable[[Links], float]], ...] = (
+    (
+        "inferway_kv_transfers",
+        "KV transfers whose time was seen or inferred.",
+        lambda links: links.transfers,
+    ),
+    (
+        "inferway_kv_transfers_predicted_seconds",
+        "What these were predicted to take.",
+        lambda links: links.predicted,
+    ),
+    ("inferway_kv_transfers_observed_seconds", "What these took.", lambda links: links.seconds),
+    ("inferway_kv_transfers_bytes", "What these moved.", lambda links: links.bytes),
+)
+
+
 class SplitMetrics(Collector):
     """What was decided about splitting requests; nothing where no endpoint computes for others."""
 
@@ -203,6 +220,11 @@ class SplitMetrics(Collector):
             stranded.add_metric((pool,), router.prefilling.stranded_now(self._now()))
         yield decisions
         yield stranded
+        for name, text, of in _TRANSFERS:
+            family = CounterMetricFamily(name, text, labels=("pool",))
+            for pool, router in pools:
+                family.add_metric((pool,), of(router.disaggregation.links))
+            yield family
 
 
 class PrefixMetrics(Collector):

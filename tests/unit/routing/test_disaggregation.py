@@ -73,7 +73,7 @@ def test_warm_kv_moves_from_who_holds_it_to_who_has_room() -> None:
 
 
 def test_a_slow_link_is_not_worth_it() -> None:
-    slow = DisaggregationSettings(bandwidth=1e8)
+    slow = DisaggregationSettings(bandwidth=1e7)
     router = router_of("pd", settings=slow)
     crowd(router, "d1", 60)
     assert route(router, request_of(16_384)).split_reason == SplitReason.WHOLE_CHEAPER.value
