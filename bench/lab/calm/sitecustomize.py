@@ -44,8 +44,9 @@ class _Calming(Loader):
 def _calm(module: Any) -> None:  # noqa: ANN401 - a module that we don't have
     """Give the module bindings whose agents' progress threads pause."""
     bindings = module.nixlBind
+    configuration: Any = bindings.nixlAgentConfig
 
-    class AgentConfig(bindings.nixlAgentConfig):  # type: ignore[misc]
+    class AgentConfig(configuration):  # type: ignore[misc]
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value or _MICROSECONDS if name == "pthrDelay" else value)
 
