@@ -176,6 +176,11 @@ class SplitDelivery(Delivery, RunOwner):
 
     # --- the decode leg ----------------------------------------------------------------------
 
+    def _attempt(self, *, fresh: bool = False) -> None:
+        # While a prompt was computed elsewhere, a pool without connections may have been dropped.
+        self._pool = self._context.pools.of(self.decision.endpoint.endpoint)
+        super()._attempt(fresh=fresh)
+
     def _request_head(self) -> bytes:
         leg, record = self._decode_leg, self._record
         if leg is None:

@@ -219,6 +219,17 @@ async def test_a_prefill_beyond_its_budget_is_cut_and_decode_answers_once() -> N
         check_clean(stage)
 
 
+async def test_a_slow_prefill_leaves_no_connection_to_decode_that_nobody_knows_of() -> None:
+    """Pools without a connection are dropped meanwhile; the decode leg must not use such a one."""
+    async with staged([after(0.6, primed())], [stream(1)], prefill_grace=5.0) as stage:
+        for _ in range(2):
+            assert (await ask(stage)).status == 200
+        decode = stage.decodes[0]
+        assert decode.connections == 1
+        await stage.proxy.server.stop()
+        await until(lambda: decode.open == 0)
+
+
 async def test_budgets_find_to_what_a_slow_server_needs() -> None:
     slow = after(0.6, primed())
     async with staged([slow], [stream(1)], prefill_grace=0.05, prefill_patience=1.0) as stage:
