@@ -102,19 +102,19 @@ class DisaggregationSettings:
             close = get_close_matches(self.mode, MODES, n=1)
             hint = f"did you mean {close[0]}?" if close else f"choose {', '.join(MODES)}"
             raise ValueError(f"mode is {self.mode!r}: {hint}")
-        for name, value in (
-            ("bytes_per_token", self.bytes_per_token),
-            ("bandwidth", self.bandwidth),
-            ("pace_share", self.pace_share),
-            ("busy_seconds", self.busy_seconds),
-            ("most_prefill_wait", self.most_prefill_wait),
-            ("most_kv_usage", self.most_kv_usage),
-            *((f"model_bytes_per_token[{m}]", b) for m, b in self.model_bytes_per_token.items()),
-            *(
-                (f"links[{link.label}].bytes_per_second", link.bytes_per_second)
-                for link in self.links
-            ),
-        ):
+        above = {
+            "bytes_per_token": self.bytes_per_token,
+            "bandwidth": self.bandwidth,
+            "pace_share": self.pace_share,
+            "busy_seconds": self.busy_seconds,
+            "most_prefill_wait": self.most_prefill_wait,
+            "most_kv_usage": self.most_kv_usage,
+        }
+        for model, size in self.model_bytes_per_token.items():
+            above[f"model_bytes_per_token[{model}]"] = size
+        for link in self.links:
+            above[f"links[{link.label}].bytes_per_second"] = link.bytes_per_second
+        for name, value in above.items():
             if not value > 0.0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         for name, value in (
