@@ -5,25 +5,26 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
+from prometheus_client.registry import Collector
 
-from endpoints.discovery.keeper import FleetKeeper
-from endpoints.events import EventSettings, EventWatch, FeedView, new_residency
-from endpoints.probes.prober import FleetProber
-from endpoints.probes.settings import ProbeSettings
+from endpoints.events import FeedView
 from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
+from gateway.admin.pickermetrics import PickerMetrics
 from gateway.bodies import Bodies, Shared
+from gateway.brains import Brains
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
 from gateway.logs import set_log_level
 from gateway.pickerconfig import PickerConfig
 from gateway.pickerconfig import load as load_picker_config
+from gateway.pool import STATIC, Pool
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
 from gateway.settings import ExtProcSettings, ProxySettings
@@ -33,14 +34,10 @@ from gateway.tokenizing.local import TokenizerError
 from gateway.tokenizing.service import TokenizingService
 from gateway.trafficlog import TrafficLog
 from routing import router as routing_router
-from routing.breaker import BreakerSettings
-from routing.fleet import Fleet
 from routing.policies import make_policy
-from routing.prefix.index import PrefixIndex
-from routing.receipts import Receipts
+from routing.policies.policy import Policy
 from routing.request import Request
-from routing.retries import RetrySettings
-from routing.router import Router, RouterSettings
+from routing.router import Router
 
 _FIRST_ROUND_SECONDS = 5.0
 _COMPILED = not (routing_router.__file__ or "").endswith(".py")
@@ -79,35 +76,15 @@ class Gateway:
         self._readiness = Readiness()
         self.bodies: Bodies | None = None
         """What carries requests, once started."""
-        events = EventSettings() if settings.kv_events is None else settings.kv_events.events()
-        residency = new_residency(events)
-        self.router = Router(
-            Fleet(
-                BreakerSettings(
-                    failures_in_a_row=settings.routing.breaker.failures,
-                    open_seconds=settings.routing.breaker.open_seconds,
-                    longest_open_seconds=settings.routing.breaker.max_open_seconds,
-                )
-            ),
-            PrefixIndex(settings.routing.index_bytes),
-            make_policy(settings.routing.policy) if picker is None else picker.make_policy(),
-            RouterSettings(
-                fallbacks=settings.routing.fallbacks,
-                default_cache_tokens=settings.routing.default_cache_tokens,
-                max_requests_per_endpoint=settings.routing.max_requests_per_endpoint,
-                ttft_target=settings.routing.objective.ttft,
-                itl_target=settings.routing.objective.itl,
-                retries=RetrySettings(
-                    share=settings.routing.retry_budget.fraction,
-                    minimum_per_second=settings.routing.retry_budget.minimum_per_second,
-                ),
-                disaggregation=settings.routing.disaggregation.decision(),
-            ),
-            residency,
-            Receipts(settings.routing.receipts, settings.routing.receipt_sample),
-        )
-        self._telemetry = Telemetry(self.router.fleet.knows)
-        self._watch: EventWatch | None = None
+        self.brains = Brains()
+        self._telemetry = Telemetry(self.brains.knows)
+        self._pools: dict[str, Pool] = {}
+        self._static = self._new_pool(STATIC, None if picker is None else picker.make_policy())
+
+    @property
+    def router(self) -> Router:
+        """The brain of the endpoints that the configuration names."""
+        return self._static.router
 
     @property
     def port(self) -> int:
@@ -131,7 +108,7 @@ class Gateway:
 
     def event_views(self) -> tuple[FeedView, ...]:
         """How the engines' cache events come in; empty when nobody follows them."""
-        return () if self._watch is None else self._watch.views()
+        return tuple(view for pool in self._pools.values() for view in pool.event_views())
 
     # --- life --------------------------------------------------------------------------------
 
@@ -158,44 +135,14 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen, find the endpoints, and be ready. StartError when that can't be."""
-        settings, router = self._settings, self.router
-        prober = FleetProber(
-            router.fleet,
-            ProbeSettings(
-                interval=settings.probes.interval,
-                timeout=settings.probes.timeout,
-                models_interval=settings.probes.models_interval,
-                unhealthy_after=settings.probes.unhealthy_after,
-                healthy_after=settings.probes.healthy_after,
-            ),
-            clock=_clock,
-            on_restart=self._restarted,
-            tls=_trust(settings.proxy),
-        )
-        self._keeper = FleetKeeper(
-            router.fleet,
-            clock=_clock,
-            upsert=router.upsert_endpoint,
-            remove=router.remove_endpoint,
-            changed=self._fleet_changed,
-        )
-        self._prober = prober
-        settings = await self._with_embedded(settings)
+        settings = await self._with_embedded(self._settings)
         self.bodies = await self._start_servers(settings)
-        if settings.kv_events is not None:
-            self._watch = EventWatch(
-                router.fleet,
-                router.residency,
-                settings.kv_events.events(),
-                requests=self._telemetry.requests_of,
-            )
-            await self._watch.start()
-            self._running.push_async_callback(self._watch.stop)
-        await prober.start()
-        self._running.push_async_callback(prober.stop)
-        self._keeper.apply(settings.fleet_endpoints())
-        self._spawn(self._keeper.keep_sweeping())
-        if not await prober.wait_first_round(_FIRST_ROUND_SECONDS):
+        pool = self._static
+        self._running.push_async_callback(pool.stop)
+        await pool.start(_trust(settings.proxy))
+        pool.apply(settings.fleet_endpoints())
+        self._spawn(pool.keep_sweeping())
+        if not await pool.wait_first_round(_FIRST_ROUND_SECONDS):
             _log.warning("some endpoints have not answered yet; serving with those that have")
         if self._changes is not None:
             self._spawn(self._follow(self._changes))
@@ -207,8 +154,8 @@ class Gateway:
             settings.admin.host,
             self.admin_port,
             extra={
-                "policy": router.policy.name,
-                "endpoints": len(router.fleet),
+                "policy": pool.router.policy.name,
+                "endpoints": len(pool.router.fleet),
                 "compiled": _COMPILED,
             },
         )
@@ -217,7 +164,7 @@ class Gateway:
         bodies = Bodies(
             settings,
             Shared(
-                router=self.router,
+                brains=self.brains,
                 telemetry=self._telemetry,
                 readiness=self._readiness,
                 log_request=self._access_log().write if settings.log.access else _log_nothing,
@@ -225,16 +172,16 @@ class Gateway:
                 tokenizing=self._tokenizing(settings),
                 now=_clock,
             ),
+            self.router,
         )
         self._admin = AdminServer(
             make_app(
-                self.router,
+                self.brains,
                 self._telemetry,
                 self._readiness,
                 _clock,
                 lambda: None if bodies.certificate is None else bodies.certificate.not_after,
-                receipts=self.router.receipts,
-                picker=bodies.books,
+                more=self._picker_metrics(bodies),
             ),
             settings.admin.host,
             settings.admin.port,
@@ -252,6 +199,11 @@ class Gateway:
             self._spawn(certificate.keep_fresh())
         return bodies
 
+    def _picker_metrics(self, bodies: Bodies) -> Iterator[Collector]:
+        if bodies.books is not None:
+            router = self.router
+            yield PickerMetrics(bodies.books, self._telemetry, router.fleet, router.prefix)
+
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
         self._running.callback(log.close)
@@ -260,10 +212,10 @@ class Gateway:
     def _tokenizing(self, settings: Settings) -> TokenizingService | None:
         if not settings.tokenizers:
             return None
-        fleet = self.router.fleet
+        brains = self.brains
         try:
             service = TokenizingService(
-                settings.tokenizers, settings.tokenizing_deadline, fleet.url_of, fleet.base_of
+                settings.tokenizers, settings.tokenizing_deadline, brains.url_of, brains.base_of
             )
         except TokenizerError as error:
             raise StartError(f"tokenizers: {error}") from error
@@ -308,21 +260,24 @@ class Gateway:
 
     # --- while it runs -----------------------------------------------------------------------
 
-    def _restarted(self, name: str) -> None:
-        self.router.restarted(name)
-        if self._watch is not None:
-            self._watch.restarted(name)
+    def _new_pool(self, name: str, policy: Policy | None = None) -> Pool:
+        pool = Pool(
+            name,
+            self._settings,
+            clock=_clock,
+            changed=self._fleets_changed,
+            requests=self._telemetry.requests_of,
+            policy=policy,
+        )
+        self._pools[name] = pool
+        self.brains.add(name, pool.router)
+        return pool
 
-    def _fleet_changed(self) -> None:
-        self._prober.sync()
-        if self._watch is not None:
-            self._watch.sync()
-        names = [state.name for state in self.router.fleet]
+    def _fleets_changed(self) -> None:
+        names = {state.name for _, router in self.brains for state in router.fleet}
         self._telemetry.keep_endpoints(names)
         if self.bodies is not None:
-            self.bodies.fleet_changed(set(names))
-        if self.router.receipts is not None:
-            self.router.receipts.keep_endpoints(names)
+            self.bodies.fleet_changed(names)
 
     async def _follow(self, changes: AsyncIterator[Settings | ConfigError]) -> None:
         async for said in changes:
@@ -337,7 +292,7 @@ class Gateway:
         if waiting:
             _log.warning("a restart is needed for %s", ", ".join(waiting))
         if self._embedded is None:
-            self._keeper.apply(new.fleet_endpoints())
+            self._static.apply(new.fleet_endpoints())
         picks = new.extproc is not None and new.extproc.picker_config is not None
         if new.routing.policy != self.router.policy.name and not picks:
             self.router.policy = make_policy(new.routing.policy)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from gateway.brains import Brains
 from gateway.extproc.addresses import AddressBook
 from gateway.extproc.context import ProcessorContext
 from gateway.extproc.server import ExtProcServer
@@ -29,9 +30,9 @@ _ALPN_H2 = ("h2",)
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What every body is given: the brain, the books, the logs, the time."""
+    """What every body is given: the brains, the books, the logs, the time."""
 
-    router: Router
+    brains: Brains
     telemetry: Telemetry
     readiness: Readiness
     log_request: Callable[[RequestRecord], None]
@@ -42,9 +43,12 @@ class Shared:
 
 
 class Bodies:
-    """Those that the settings ask for, from `start` to `stop`."""
+    """Those that the settings ask for, from `start` to `stop`.
 
-    def __init__(self, settings: Settings, shared: Shared) -> None:
+    ``picked``: the router whose endpoints the external processor picks from.
+    """
+
+    def __init__(self, settings: Settings, shared: Shared, picked: Router) -> None:
         self._settings = settings
         self._shared = shared
         self._running = AsyncExitStack()
@@ -59,8 +63,8 @@ class Bodies:
         self._processor_certificate: ServerTls | None = None
         if settings.extproc is not None:
             self.processor_context = ProcessorContext(
-                router=shared.router,
-                book=AddressBook(shared.router.fleet),
+                router=picked,
+                book=AddressBook(picked.fleet),
                 telemetry=shared.telemetry,
                 books=PickerBooks(settings.extproc.pool),
                 settings=settings.extproc,
@@ -117,7 +121,7 @@ class Bodies:
             )
         )
         context = ProxyContext(
-            router=shared.router,
+            brains=shared.brains,
             pools=pools,
             telemetry=shared.telemetry,
             settings=proxy,

@@ -30,7 +30,6 @@ class Arm:
     roles: tuple[str, ...] = ()
 
 
-
 def arms(servers: int, prefill_share: float) -> tuple[Arm, ...]:
     """All arms: whole requests, and split ones with this share of servers that only prefill."""
     prefills = min(max(round(servers * prefill_share), 1), servers - 1)

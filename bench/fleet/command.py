@@ -103,12 +103,8 @@ def sim(
     kv_lease: Annotated[
         float, typer.Option(help="Seconds for which KV that nobody fetches stays pinned.")
     ] = 30.0,
-    kv_bandwidth: Annotated[
-        float, typer.Option(help="Bytes a second between servers.")
-    ] = 25e9,
-    kv_bytes_per_token: Annotated[
-        int, typer.Option(help="Size of the KV of a token.")
-    ] = 131_072,
+    kv_bandwidth: Annotated[float, typer.Option(help="Bytes a second between servers.")] = 25e9,
+    kv_bytes_per_token: Annotated[int, typer.Option(help="Size of the KV of a token.")] = 131_072,
     seed: Annotated[int, typer.Option(help="Makes texts, lengths, jitter and faults repeat.")] = 0,
     json_ready: Annotated[
         bool,

@@ -254,7 +254,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ``max_batched_tokens`` is the token budget of a step and ``max_num_seqs`` the most sequences
     that run at once. ``max_waiting`` (None: no limit, as in vLLM) bounds the waiting queue: what
     would exceed it gets 429. ``startup_seconds`` is how long the server answers 503 at first.
-    ``kv_events`` None publishes no cache events; ``handover`` None knows nothing of split requests. ``name`` adds the headers x-inference-pod and
+    ``kv_events`` None publishes no cache events; ``handover`` None knows
+    nothing of split requests. ``name`` adds the headers x-inference-pod and
     x-inference-port to every response.
     """
 

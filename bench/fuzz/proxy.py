@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from gateway.brains import Brains
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
@@ -47,7 +48,7 @@ async def fuzzed_proxy(url: str) -> AsyncIterator[FuzzedProxy]:
     fleet.observe_health(name, True, 0.0, "fuzzed")
     router = Router(fleet, PrefixIndex(_INDEX_BYTES), make_policy("round_robin"), RouterSettings())
     context = ProxyContext(
-        router=router,
+        brains=Brains({"default": router}),
         pools=Pools(PoolSettings()),
         telemetry=Telemetry(),
         settings=_SETTINGS,

@@ -320,4 +320,3 @@ def checks(found: Outcome) -> list[Check]:
         ),
         at_most("stranded KV still booked", found.stranded_at_the_end, 0, "tokens"),
     ]
-

@@ -1,7 +1,7 @@
 """The operators' HTTP server: `/metrics`, `/healthz`, `/readyz` and the debug views."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import msgspec
@@ -18,41 +18,35 @@ from gateway.admin.metrics import (
     RetryMetrics,
     SplitMetrics,
 )
-from gateway.admin.pickermetrics import PickerMetrics
 from gateway.admin.predictions import PredictionMetrics
 from gateway.admin.receipts import ReceiptPage, receipt_page
 from gateway.admin.selection import SelectionError, read_selection
 from gateway.admin.views import endpoint_view
-from gateway.pickerbooks import PickerBooks
+from gateway.brains import Brains
 from gateway.readiness import Readiness, ReadinessState
 from gateway.telemetry import Telemetry
 from routing.receipts import Receipt, Receipts
-from routing.router import Router
 
 _PAGES_AT_ONCE = 50  # receipts put into words, a millisecond or two, before others go on
 _STOP_SECONDS = 1.0  # pages take milliseconds: who is not served by then has gone
 
 
 def make_app(
-    router: Router,
+    brains: Brains,
     telemetry: Telemetry,
     readiness: Readiness,
     now: Callable[[], float],
     certificate_end: Callable[[], float | None] = lambda: None,
     *,
-    receipts: Receipts | None = None,
-    picker: PickerBooks | None = None,
+    more: Iterable[Collector] = (),
 ) -> web.Application:
     """The application.
 
-    ``now`` is the clock that the router is told the time by; ``certificate_end`` tells when
-    the certificate towards clients ends (Unix time), None without TLS. ``receipts``: the
-    router's; without any, the latest decisions are shown as far as the router keeps them.
-    ``picker``: what the external processor counts; None without one.
+    ``now`` is the clock that the routers are told the time by; ``certificate_end`` tells when
+    the certificate towards clients ends (Unix time), None without TLS. ``more``: metrics of
+    whatever else runs.
     """
-    pages = _Pages(router, telemetry, readiness, now, certificate_end, receipts)
-    if picker is not None:
-        pages.add(PickerMetrics(picker, telemetry, router.fleet, router.prefix))
+    pages = _Pages(brains, telemetry, readiness, now, certificate_end, more)
     app = web.Application()
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/healthz", pages.healthz)
@@ -94,32 +88,27 @@ class _Pages:
 
     def __init__(
         self,
-        router: Router,
+        brains: Brains,
         telemetry: Telemetry,
         readiness: Readiness,
         now: Callable[[], float],
         certificate_end: Callable[[], float | None],
-        receipts: Receipts | None,
+        more: Iterable[Collector],
     ) -> None:
-        self._router = router
-        self._kept = receipts
-        self._receipts = Receipts(1) if receipts is None else receipts
+        self._brains = brains
         self._readiness = readiness
         self._now = now
         self._collectors: tuple[Collector, ...] = (
             RequestMetrics(telemetry),
-            PrefixMetrics(router.prefix),
-            RetryMetrics(router.retries),
-            SplitMetrics(router, now),
+            PrefixMetrics(brains),
+            RetryMetrics(brains),
+            SplitMetrics(brains, now),
             CertificateMetrics(certificate_end),
-            EndpointMetrics(router.fleet, router.prefix, telemetry, now),
-            PredictionMetrics(self._receipts, router.fleet),
+            EndpointMetrics(brains, telemetry, now),
+            PredictionMetrics(brains),
             ProcessCollector(registry=None),
+            *more,
         )
-
-    def add(self, collector: Collector) -> None:
-        """Show these metrics, too."""
-        self._collectors = (*self._collectors, collector)
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Everything that is counted, as Prometheus reads it."""
@@ -132,28 +121,30 @@ class _Pages:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """200 when clients should be sent here, else 503 and why not."""
-        fleet = self._router.fleet
-        healthy = len(fleet.serving(None))
+        fleets = [router.fleet for _, router in self._brains]
+        healthy = sum(len(fleet.serving(None)) for fleet in fleets)
+        known = sum(map(len, fleets))
         reasons = []
         if self._readiness.state is not ReadinessState.READY:
             reasons.append(self._readiness.reason)
         if not healthy:
-            reasons.append(f"none of the {len(fleet)} endpoints is healthy")
+            reasons.append(f"none of the {known} endpoints is healthy")
         page = {
             "ready": not reasons,
             "state": self._readiness.state.value,
             "reasons": reasons,
             "healthy_endpoints": healthy,
-            "endpoints": len(fleet),
+            "endpoints": known,
         }
         return _json(page, status=503 if reasons else 200)
 
     async def endpoints(self, _request: web.Request) -> web.Response:
         """Everything known about every endpoint, in the order in which they joined."""
-        router, now, errors = self._router, self._now(), self._receipts.by_endpoint
+        now = self._now()
         return _json(
             [
-                endpoint_view(state, router.prefix, now, errors.get(state.name))
+                endpoint_view(pool, state, router, now)
+                for pool, router in self._brains
                 for state in router.fleet
             ]
         )
@@ -165,12 +156,10 @@ class _Pages:
         except SelectionError as error:
             return _json({"error": str(error)}, status=400)
         now = self._now()
-        fitting = (
-            receipt for receipt in self._latest() if selection.fits(receipt, self._receipts, now)
-        )
+        fitting = (one for one in self._latest() if selection.fits(*one, now))
         pages: list[ReceiptPage] = []
-        for receipt in islice(fitting, selection.limit):
-            pages.append(receipt_page(receipt, self._receipts, now))
+        for receipt, kept in islice(fitting, selection.limit):
+            pages.append(receipt_page(receipt, kept, now))
             if len(pages) % _PAGES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return _json(pages)
@@ -178,24 +167,29 @@ class _Pages:
     async def decision(self, request: web.Request) -> web.Response:
         """The receipt of one request; of several with its id, the latest."""
         request_id, now = request.match_info["request_id"], self._now()
-        for receipt in self._latest():
+        for receipt, kept in self._latest():
             if receipt.decision.request.id == request_id:
-                return _json(receipt_page(receipt, self._receipts, now))
+                return _json(receipt_page(receipt, kept, now))
         message = f"no receipt of a request {request_id!r}: {self._how_long_kept(request_id, now)}"
         return _json({"error": message}, status=404)
 
-    def _latest(self) -> list[Receipt]:
-        """All receipts there are, newest first."""
-        if self._kept is not None:
-            return self._kept.latest()
-        return [
-            Receipt(decision, [], over=decision.outcome is not None)
-            for decision in reversed(self._router.recent)
+    def _latest(self) -> list[tuple[Receipt, Receipts]]:
+        """All receipts there are, newest first, each with those of its pool."""
+        found = [
+            (receipt, router.receipts)
+            for _, router in self._brains
+            if router.receipts is not None
+            for receipt in router.receipts.latest()
         ]
+        if len(self._brains) > 1:
+            found.sort(key=lambda one: one[0].decision.at, reverse=True)
+        return found
 
     def _how_long_kept(self, request_id: str, now: float) -> str:
         """What to expect of the receipts of ended requests."""
-        receipts = self._receipts
+        receipts = next((one for _, router in self._brains if (one := router.receipts)), None)
+        if receipts is None:
+            return "receipts are not kept"
         share = "" if receipts.sample >= 1.0 else f"{receipts.sample:.3g} of all, chosen by id: "
         kept = (
             f"kept are {share}the latest {receipts.capacity:,} that ended, "
@@ -205,7 +199,7 @@ class _Pages:
             kept += "; this id is not among the chosen"
         latest = self._latest()
         if latest:
-            kept += f"; the oldest is {now - latest[-1].decision.at:,.0f} s old"
+            kept += f"; the oldest is {now - latest[-1][0].decision.at:,.0f} s old"
         return kept
 
 

@@ -5,12 +5,13 @@ keeps anyway. docs/metrics.md has one line for each metric.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gateway.brains import Brains
 from gateway.telemetry import (
     CachedTokens,
     EndpointTelemetry,
@@ -20,11 +21,14 @@ from gateway.telemetry import (
     Telemetry,
 )
 from routing.breaker import Circuit
-from routing.fleet import EndpointState, Fleet, Health
+from routing.fleet import EndpointState, Health
 from routing.prefix.index import PrefixIndex
-from routing.retries import RetryBudget
 from routing.router import Router
+from routing.transfer import Links
 
+_ENDPOINT = ("endpoint", "pool")
+Reading: TypeAlias = Callable[[Router, EndpointState], float | None]
+"""What is told of an endpoint; None: not known, so not told."""
 _UNTOUCHED = EndpointTelemetry()
 
 
@@ -172,89 +176,103 @@ def _splits(splits: SplitTelemetry) -> Iterator[Metric]:
     )
 
 
+_TRANSFERS: tuple[tuple[str, str, Callable[[Links], float]], ...] = (
+    (
+        "inferway_kv_transfers",
+        "KV transfers whose time was seen or inferred.",
+        lambda links: links.transfers,
+    ),
+    (
+        "inferway_kv_transfers_predicted_seconds",
+        "What these were predicted to take.",
+        lambda links: links.predicted,
+    ),
+    ("inferway_kv_transfers_observed_seconds", "What these took.", lambda links: links.seconds),
+    ("inferway_kv_transfers_bytes", "What these moved.", lambda links: links.bytes),
+)
+
+
 class SplitMetrics(Collector):
     """What was decided about splitting requests; nothing where no endpoint computes for others."""
 
-    def __init__(self, router: Router, now: Callable[[], float]) -> None:
-        self._router = router
+    def __init__(self, brains: Brains, now: Callable[[], float]) -> None:
+        self._brains = brains
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
-        router = self._router
-        decisions = router.disaggregation.decisions
-        if not decisions:
+        """The families, with a value for each pool that has such endpoints."""
+        pools = [(pool, router) for pool, router in self._brains if router.disaggregation.decisions]
+        if not pools:
             return
-        yield _by_reason(
-            "inferway_split_decisions", "Requests by why they were split or not.", decisions
+        decisions = CounterMetricFamily(
+            "inferway_split_decisions",
+            "Requests by why they were split or not.",
+            labels=("reason", "pool"),
         )
-        links = router.disaggregation.links
-        for name, text, value in (
-            (
-                "inferway_kv_transfers",
-                "KV transfers whose time was seen or inferred.",
-                links.transfers,
-            ),
-            (
-                "inferway_kv_transfers_predicted_seconds",
-                "What these were predicted to take.",
-                links.predicted,
-            ),
-            (
-                "inferway_kv_transfers_observed_seconds",
-                "What these took.",
-                links.seconds,
-            ),
-            ("inferway_kv_transfers_bytes", "What these moved.", links.bytes),
-        ):
-            yield CounterMetricFamily(name, text, value=value)
-        yield GaugeMetricFamily(
+        stranded = GaugeMetricFamily(
             "inferway_kv_stranded_now_tokens",
             "Prompt tokens whose KV lies pinned for nobody now.",
-            value=router.prefilling.stranded_now(self._now()),
+            labels=("pool",),
         )
+        for pool, router in pools:
+            for reason, count in router.disaggregation.decisions.items():
+                decisions.add_metric((reason, pool), count)
+            stranded.add_metric((pool,), router.prefilling.stranded_now(self._now()))
+        yield decisions
+        yield stranded
+        for name, text, of in _TRANSFERS:
+            family = CounterMetricFamily(name, text, labels=("pool",))
+            for pool, router in pools:
+                family.add_metric((pool,), of(router.disaggregation.links))
+            yield family
 
 
 class PrefixMetrics(Collector):
-    """The size of the prefix index."""
+    """The size of each pool's prefix index."""
 
-    def __init__(self, prefix: PrefixIndex) -> None:
-        self._prefix = prefix
+    def __init__(self, brains: Brains) -> None:
+        self._brains = brains
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        prefix = self._prefix
-        yield GaugeMetricFamily(
-            "inferway_prefix_index_bytes", "Memory of the prefix index.", value=prefix.bytes_used
-        )
-        yield GaugeMetricFamily(
-            "inferway_prefix_index_blocks", "Distinct blocks in the index.", value=len(prefix)
-        )
-        yield GaugeMetricFamily(
-            "inferway_prefix_index_budget_bytes",
-            "What the index may use.",
-            value=prefix.byte_budget,
-        )
+        yield self._gauge("bytes", "Memory of the prefix index.", _bytes_used)
+        yield self._gauge("blocks", "Distinct blocks in the index.", len)
+        yield self._gauge("budget_bytes", "What the index may use.", _byte_budget)
+
+    def _gauge(self, name: str, text: str, of: Callable[[PrefixIndex], int]) -> Metric:
+        family = GaugeMetricFamily(f"inferway_prefix_index_{name}", text, labels=("pool",))
+        for pool, router in self._brains:
+            family.add_metric((pool,), of(router.prefix))
+        return family
+
+
+def _bytes_used(prefix: PrefixIndex) -> int:
+    return prefix.bytes_used
+
+
+def _byte_budget(prefix: PrefixIndex) -> int:
+    return prefix.byte_budget
 
 
 _CIRCUIT = {Circuit.CLOSED: 0.0, Circuit.HALF_OPEN: 1.0, Circuit.OPEN: 2.0}
 
 
 class RetryMetrics(Collector):
-    """What the retry budget allowed and denied."""
+    """What each pool's retry budget allowed and denied."""
 
-    def __init__(self, budget: RetryBudget) -> None:
-        self._budget = budget
+    def __init__(self, brains: Brains) -> None:
+        self._brains = brains
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
         family = CounterMetricFamily(
             "inferway_retry_budget",
             "Retries that the budget was asked for.",
-            labels=("answer",),
+            labels=("answer", "pool"),
         )
-        family.add_metric(("allowed",), self._budget.allowed)
-        family.add_metric(("denied",), self._budget.denied)
+        for pool, router in self._brains:
+            family.add_metric(("allowed", pool), router.retries.allowed)
+            family.add_metric(("denied", pool), router.retries.denied)
         yield family
 
 
@@ -280,24 +298,23 @@ class EndpointMetrics(Collector):
 
     def __init__(
         self,
-        fleet: Fleet,
-        prefix: PrefixIndex,
+        brains: Brains,
         telemetry: Telemetry,
         now: Callable[[], float],
     ) -> None:
-        self._fleet = fleet
-        self._prefix = prefix
+        self._brains = brains
         self._telemetry = telemetry
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
         """The families; each is complete when it is given, so the fleet may change between."""
         for name, text, value in self._gauges():
-            family = GaugeMetricFamily(f"inferway_endpoint_{name}", text, labels=("endpoint",))
-            for state in self._fleet:
-                measured = value(state)
-                if measured is not None:
-                    family.add_metric((state.name,), measured)
+            family = GaugeMetricFamily(f"inferway_endpoint_{name}", text, labels=_ENDPOINT)
+            for pool, router in self._brains:
+                for state in router.fleet:
+                    measured = value(router, state)
+                    if measured is not None:
+                        family.add_metric((state.name, pool), measured)
             yield family
         yield self._counter(
             "requests", "Finished requests that it was the last to be sent.", _requests
@@ -306,67 +323,71 @@ class EndpointMetrics(Collector):
             "failures", "Attempts that failed there, also those made good elsewhere.", _failures
         )
 
-    def _gauges(self) -> tuple[tuple[str, str, Callable[[EndpointState], float | None]], ...]:
-        now, prefix = self._now, self._prefix
+    def _gauges(
+        self,
+    ) -> tuple[tuple[str, str, Callable[[Router, EndpointState], float | None]], ...]:
+        now = self._now
         return (
             (
                 "healthy",
                 "1 when health checks find it well, 0 when not.",
-                lambda state: float(state.health is Health.HEALTHY),
+                lambda _, state: float(state.health is Health.HEALTHY),
             ),
             (
                 "breaker_state",
                 "0 closed (requests flow), 1 half open (one tries), 2 open (none do).",
-                lambda state: _CIRCUIT[state.breaker.circuit],
+                lambda _, state: _CIRCUIT[state.breaker.circuit],
             ),
             (
                 "in_flight_requests",
                 "Requests of this gateway there now.",
-                lambda state: state.ledger.requests,
+                lambda _, state: state.ledger.requests,
             ),
             (
                 "queued_prefill_tokens",
                 "Uncached prompt tokens sent there and believed not to be computed yet.",
-                lambda state: state.ledger.queued_prefill_tokens(now(), state.timing.prefill_rate),
+                lambda _, state: state.ledger.queued_prefill_tokens(
+                    now(), state.timing.prefill_rate
+                ),
             ),
             (
                 "running",
                 "Requests that the engine says it runs, whoever sent them.",
-                lambda state: state.load.running if state.load else None,
+                lambda _, state: state.load.running if state.load else None,
             ),
             (
                 "waiting",
                 "Requests that the engine says are queued.",
-                lambda state: state.load.waiting if state.load else None,
+                lambda _, state: state.load.waiting if state.load else None,
             ),
             (
                 "kv_usage",
                 "Share of the KV cache that live requests hold, 0 to 1.",
-                lambda state: state.load.kv_usage if state.load else None,
+                lambda _, state: state.load.kv_usage if state.load else None,
             ),
             (
                 "load_age_seconds",
                 "Age of the engine's own numbers.",
-                lambda state: state.load.age(now()) if state.load else None,
+                lambda _, state: state.load.age(now()) if state.load else None,
             ),
             (
                 "prefill_tokens_per_second",
                 "Prefill speed, as learned.",
-                lambda state: state.timing.prefill_rate,
+                lambda _, state: state.timing.prefill_rate,
             ),
             (
                 "prefix_blocks",
                 "Blocks that the index believes to be in its cache.",
-                lambda state: prefix.blocks(state.name),
+                lambda router, state: router.prefix.blocks(state.name),
             ),
         )
 
     def _counter(self, name: str, text: str, of: Callable[[EndpointTelemetry], int]) -> Metric:
-        family = CounterMetricFamily(f"inferway_endpoint_{name}", text, labels=("endpoint",))
-        for state in self._fleet:
-            family.add_metric(
-                (state.name,), of(self._telemetry.endpoints.get(state.name, _UNTOUCHED))
-            )
+        family = CounterMetricFamily(f"inferway_endpoint_{name}", text, labels=_ENDPOINT)
+        books = self._telemetry.endpoints
+        for pool, router in self._brains:
+            for state in router.fleet:
+                family.add_metric((state.name, pool), of(books.get(state.name, _UNTOUCHED)))
         return family
 
 

@@ -1,6 +1,6 @@
 """What `/metrics` tells of predictions: how far they were off, and what choices may have cost.
 
-Histograms are of the whole gateway, and errors that can have either sign are told apart by
+Histograms are of a whole pool, and errors that can have either sign are told apart by
 direction, so that every sum is one that only grows. Of single endpoints there are gauges.
 """
 
@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.admin.metrics import buckets
-from routing.fleet import Fleet
+from gateway.brains import Brains
 from routing.prediction import PredictionErrors, SignedErrors
 from routing.receipts import Receipts
 
@@ -19,29 +19,29 @@ from routing.receipts import Receipts
 class PredictionMetrics(Collector):
     """Errors of times and cached tokens, estimated regret, and trust in caches."""
 
-    def __init__(self, receipts: Receipts, fleet: Fleet) -> None:
-        self._receipts = receipts
-        self._fleet = fleet
+    def __init__(self, brains: Brains) -> None:
+        self._brains = brains
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        errors = self._receipts.errors
-        yield _signed(
+        yield self._signed(
             "inferway_ttft_prediction_error_seconds",
             "Predicted minus observed time to first token, over or under.",
-            errors.ttft,
+            lambda errors: errors.ttft,
         )
-        yield _signed(
+        yield self._signed(
             "inferway_cached_prediction_error_tokens",
             "Predicted minus reported cached prompt tokens, over or under.",
-            errors.cached_tokens,
+            lambda errors: errors.cached_tokens,
         )
         family = HistogramMetricFamily(
             "inferway_ttft_regret_seconds",
             "Observed time to first token beyond the best predicted for another candidate.",
-            labels=(),
+            labels=("pool",),
         )
-        family.add_metric((), buckets(errors.regret), errors.regret.sum)
+        for pool, receipts in self._receipts():
+            regret = receipts.errors.regret
+            family.add_metric((pool,), buckets(regret), regret.sum)
         yield family
         yield self._gauge(
             "ttft_relative_error",
@@ -56,26 +56,37 @@ class PredictionMetrics(Collector):
         trust = GaugeMetricFamily(
             "inferway_endpoint_cache_trust",
             "What predictions about its cache are multiplied by, 0 to 1.",
-            labels=("endpoint",),
+            labels=("endpoint", "pool"),
         )
-        for state in self._fleet:
-            trust.add_metric((state.name,), state.trust.share)
+        for pool, router in self._brains:
+            for state in router.fleet:
+                trust.add_metric((state.name, pool), state.trust.share)
         yield trust
 
     def _gauge(
         self, name: str, text: str, of: Callable[[PredictionErrors], float | None]
     ) -> Metric:
-        family = GaugeMetricFamily(f"inferway_endpoint_{name}", text, labels=("endpoint",))
-        for state in self._fleet:
-            errors = self._receipts.by_endpoint.get(state.name)
-            value = None if errors is None else of(errors)
-            if value is not None:
-                family.add_metric((state.name,), value)
+        labels = ("endpoint", "pool")
+        family = GaugeMetricFamily(f"inferway_endpoint_{name}", text, labels=labels)
+        for pool, receipts in self._receipts():
+            for endpoint, errors in receipts.by_endpoint.items():
+                value = of(errors)
+                if value is not None:
+                    family.add_metric((endpoint, pool), value)
         return family
 
+    def _signed(
+        self, name: str, text: str, of: Callable[[PredictionErrors], SignedErrors]
+    ) -> Metric:
+        family = HistogramMetricFamily(name, text, labels=("direction", "pool"))
+        for pool, receipts in self._receipts():
+            errors = of(receipts.errors)
+            family.add_metric(("over", pool), buckets(errors.over), errors.over.sum)
+            family.add_metric(("under", pool), buckets(errors.under), errors.under.sum)
+        return family
 
-def _signed(name: str, text: str, errors: SignedErrors) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=("direction",))
-    family.add_metric(("over",), buckets(errors.over), errors.over.sum)
-    family.add_metric(("under",), buckets(errors.under), errors.under.sum)
-    return family
+    def _receipts(self) -> Iterator[tuple[str, Receipts]]:
+        """Of the pools that keep any."""
+        for pool, router in self._brains:
+            if router.receipts is not None:
+                yield pool, router.receipts

@@ -6,21 +6,21 @@ Ages and durations in seconds instead of timestamps: the brain's clock means not
 from gateway.admin.receipts import between
 from routing.fleet import EndpointState, Load
 from routing.prediction import PredictionErrors
-from routing.prefix.index import PrefixIndex
+from routing.router import Router
 from routing.trust import Trust
 
 View = dict[str, object]
 """Plain data for JSON; None where nothing is known."""
 
 
-def endpoint_view(
-    state: EndpointState, prefix: PrefixIndex, now: float, errors: PredictionErrors | None = None
-) -> View:
-    """Everything known about an endpoint. ``errors``: None when none was counted for it."""
+def endpoint_view(pool: str, state: EndpointState, router: Router, now: float) -> View:
+    """Everything known about an endpoint of a pool."""
     ledger, timing = state.ledger, state.timing
+    errors = None if router.receipts is None else router.receipts.by_endpoint.get(state.name)
     models = state.models
     return {
         "name": state.name,
+        "pool": pool,
         "url": state.endpoint.url,
         "engine": state.engine,
         "labels": dict(state.endpoint.labels),
@@ -60,7 +60,7 @@ def endpoint_view(
             "first_token_overhead_seconds": timing.prefill_seconds(0.0),
             "inter_token_seconds_alone": timing.inter_token_seconds(1.0),
         },
-        "prefix_blocks": prefix.blocks(state.name),
+        "prefix_blocks": router.prefix.blocks(state.name),
         "trust": _trust_view(state.trust),
         "prediction": None if errors is None else _prediction_view(errors),
     }

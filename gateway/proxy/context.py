@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.brains import Brains
 from gateway.proxy.cors import Cors
 from gateway.proxy.kvfacts import KvFacts
 from gateway.proxy.pairing import Pairing
@@ -15,14 +16,13 @@ from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tokenizing.service import TokenizingService
 from routing.request import Request
-from routing.router import Router
 
 
 @dataclass(slots=True)
 class ProxyContext:
-    """The brain, the way to the endpoints, the books, and whether we are leaving."""
+    """The brains, the way to the endpoints, the books, and whether we are leaving."""
 
-    router: Router
+    brains: Brains
     pools: Pools
     telemetry: Telemetry
     settings: ProxySettings

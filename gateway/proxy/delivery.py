@@ -27,6 +27,7 @@ from gateway.proxy.relay import Relay, Writer
 from gateway.proxy.upstream import ResponseSink, UpstreamConnection
 from gateway.record import RequestRecord
 from routing.decision import Decision
+from routing.router import Router
 
 _REPORT_EVERY: Final = 32  # events between two progress reports to the ledger
 
@@ -77,12 +78,14 @@ class Delivery(ResponseSink, Waiter):
         body: bytes,
         record: RequestRecord,
         api: Api,
+        router: Router,
         decision: Decision,
         *,
         keep_alive: bool,
     ) -> None:
         self.decision = decision
         self._context = context
+        self.router = router
         self._client = client
         self._owner = owner
         self._head = head
@@ -128,10 +131,12 @@ class Delivery(ResponseSink, Waiter):
         now = context.now()
         record.endpoint = self.decision.endpoint.endpoint.name
         self._relay = self._new_relay()
-        connection.send(self, self._request_head(), self._body, bodiless=self._head.method == "HEAD")
+        connection.send(
+            self, self._request_head(), self._body, bodiless=self._head.method == "HEAD"
+        )
         if self._client.write_blocked:
             connection.pause()
-        context.router.sent(self.decision, now)
+        self.router.sent(self.decision, now)
 
     def _request_head(self) -> bytes:
         record = self._record
@@ -174,7 +179,7 @@ class Delivery(ResponseSink, Waiter):
 
     def _try_next(self, reason: str, *, refused: bool = False, blameless: bool = False) -> bool:
         """Give the current attempt up for the next ranked endpoint; False when there is none."""
-        router, now = self._context.router, self._context.now()
+        router, now = self.router, self._context.now()
         router.failed(self.decision, now, reason, refused=refused, blameless=blameless)
         if not router.retry(self.decision, now):
             return False
@@ -215,7 +220,7 @@ class Delivery(ResponseSink, Waiter):
         events = relay.meter.events
         if events - self._reported >= _REPORT_EVERY:
             self._reported = events
-            self._context.router.progress(self.decision, now, events)
+            self.router.progress(self.decision, now, events)
 
     def _begin(self, relay: Relay, data: bytes, now: float) -> bool:
         """Look at the first piece; False when the attempt was given up because of it."""
@@ -225,7 +230,7 @@ class Delivery(ResponseSink, Waiter):
         self._expect_within(self._idle_timeout, now)
         self._body = b""  # it will not be sent again; a long stream need not keep it
         if relay.is_event_stream:
-            self._context.router.first_token(self.decision, now)
+            self.router.first_token(self.decision, now)
             self._record.ttft = now - self._record.started
         return True
 
@@ -241,7 +246,7 @@ class Delivery(ResponseSink, Waiter):
         self._settle(relay)
 
     def _settle(self, relay: Relay) -> None:
-        record, router, now = self._record, self._context.router, self._context.now()
+        record, router, now = self._record, self.router, self._context.now()
         tail = relay.meter.tail
         reason = ""
         if relay.status >= 400:
@@ -280,7 +285,7 @@ class Delivery(ResponseSink, Waiter):
     def _break_off(self, relay: Relay, reason: str, *, blameless: bool = False) -> None:
         """End a response that is partly with the client, as honestly as its framing allows."""
         now = self._context.now()
-        self._context.router.failed(self.decision, now, reason, blameless=blameless)
+        self.router.failed(self.decision, now, reason, blameless=blameless)
         message = f"The endpoint failed in the middle of the stream ({reason})."
         relay.break_off(self._api.stream_error(ApiError(502, reason, message)))
         self._phase = Phase.OVER
@@ -312,7 +317,7 @@ class Delivery(ResponseSink, Waiter):
         reason, seconds = "first_byte_timeout", settings.first_byte_timeout
         if whole:
             reason, seconds = "request_timeout", settings.request_timeout
-        self._context.router.failed(self.decision, now, reason)
+        self.router.failed(self.decision, now, reason)
         self._give_up(ApiError(504, reason, f"There was no answer within {seconds:g} s."))
 
     def cancel(self) -> None:
@@ -332,7 +337,7 @@ class Delivery(ResponseSink, Waiter):
         if self._connecting is not None:
             self._connecting.cancel()
         self._drop_upstream()
-        self._context.router.abandoned(self.decision, self._context.now())
+        self.router.abandoned(self.decision, self._context.now())
 
     # --- time and pressure -------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from gateway.proxy.prefill import SplitDelivery
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
 from routing.decision import Decision, Rejection
+from routing.router import Router
 
 _ALLOWED: Final = "GET, HEAD, POST, OPTIONS"
 
@@ -106,7 +107,7 @@ class Exchange(Owner):
 
     def _answer_models(self, query: AnswerModels | AnswerModel) -> None:
         context = self._context
-        served = context.router.fleet.models()
+        served = context.brains.models()
         self._record.api = "models"
         if isinstance(query, AnswerModels):
             body = models_body(served, context.created)
@@ -120,11 +121,13 @@ class Exchange(Owner):
         self._bound_depth()
         call = api.read(self._body)
         self._keep_out_internal_fields(call)
-        context = self._context
-        if wants_ids(context.router, context.tokenizing, api.name, call):
-            self._tokenize(api, call)
+        router = self._context.brains.serving(call.model)
+        if router is None:
+            raise ApiError(503, "no_pool", "There is no pool of endpoints.", retry_after=1)
+        if wants_ids(router, self._context.tokenizing, api.name, call):
+            self._tokenize(api, call, router)
         else:
-            self._route(api, call, call.token_ids)
+            self._route(api, call, router, call.token_ids)
 
     def _bound_depth(self) -> None:
         limit = self._context.settings.max_json_depth
@@ -135,19 +138,21 @@ class Exchange(Owner):
                 f"The body nests arrays and objects more than {limit} levels deep.",
             )
 
-    def _tokenize(self, api: Api, call: Call) -> None:
+    def _tokenize(self, api: Api, call: Call, router: Router) -> None:
         """Have the prompt tokenized meanwhile; it is routed when the ids are there, or too late."""
         assert self._context.tokenizing is not None
         assert call.model is not None
         self._tokenizing = self._context.tokenizing.ask(call.model, self._body)
-        self._tokenizing.add_done_callback(partial(self._tokenized, api, call))
+        self._tokenizing.add_done_callback(partial(self._tokenized, api, call, router))
 
-    def _tokenized(self, api: Api, call: Call, task: "asyncio.Task[array[int] | None]") -> None:
+    def _tokenized(
+        self, api: Api, call: Call, router: Router, task: "asyncio.Task[array[int] | None]"
+    ) -> None:
         self._tokenizing = None
         if self._over:
             return
         try:
-            self._route(api, call, None if task.cancelled() else task.result())
+            self._route(api, call, router, None if task.cancelled() else task.result())
         except ApiError as error:
             self._refuse(error)
 
@@ -165,7 +170,7 @@ class Exchange(Owner):
         elif call.internal_fields:
             self._body = without_fields(self._body, call.internal_fields)
 
-    def _route(self, api: Api, call: Call, token_ids: Sequence[int] | None) -> None:
+    def _route(self, api: Api, call: Call, router: Router, token_ids: Sequence[int] | None) -> None:
         record = self._record
         record.model = call.model or ""
         record.streamed = call.streamed
@@ -174,18 +179,18 @@ class Exchange(Owner):
             call,
             record.request_id,
             streamed=call.streamed,
-            token_chains=token_chains(self._context.router, call, token_ids),
+            token_chains=token_chains(router, call, token_ids),
             ttft_target=targets.ttft,
             itl_target=targets.itl,
         )
         began = perf_counter()
-        decision = self._context.router.route(request, self._context.now())
+        decision = router.route(request, self._context.now())
         record.decision_seconds = perf_counter() - began
         if isinstance(decision, Rejection):
             raise refusal(decision)
-        self._deliver(api, decision)
+        self._deliver(api, router, decision)
 
-    def _deliver(self, api: Api, decision: Decision) -> None:
+    def _deliver(self, api: Api, router: Router, decision: Decision) -> None:
         if decision.prefill is not None:
             self._delivery = SplitDelivery(
                 self._context,
@@ -195,6 +200,7 @@ class Exchange(Owner):
                 self._body,
                 self._record,
                 api,
+                router,
                 decision,
                 keep_alive=self._keep_alive,
             )
@@ -207,6 +213,7 @@ class Exchange(Owner):
                 self._body,
                 self._record,
                 api,
+                router,
                 decision,
                 keep_alive=self._keep_alive,
             )
@@ -295,7 +302,7 @@ class Exchange(Owner):
             if decision.prefill is not None and decision.split:
                 record.predicted_cached_tokens = decision.prefill.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
-            self._context.router.over(decision)
+            self._delivery.router.over(decision)
             if self._context.log_traffic is not None:
                 self._context.log_traffic(record, decision.request)
             self._delivery = None  # it refers back: without this only the collector frees both

@@ -50,7 +50,7 @@ class Pairing:
         settings: PairingSettings,
         dice: random.Random,
     ) -> None:
-        self._router = router
+        self.router = router
         self._decode = decode
         self._settings = settings
         self._dice = dice
@@ -73,7 +73,7 @@ class Pairing:
                 tuple(states[:first] + states[first + 1 :]),
             )
         choice = Choice(self._decode, 0.0, 0.0, None, "chosen before the sidecar")
-        return self._router.adopt(request, choice, leg, now)
+        return self.router.adopt(request, choice, leg, now)
 
     def _state(self, address: str, now: float) -> EndpointState:
         """The endpoint at an address, as healthy as whoever named it believes."""
@@ -82,11 +82,11 @@ class Pairing:
             self._check(address)
             url = f"{self._settings.scheme}://{address}"
             labels = (("role", "prefill"), *self._settings.labels)
-            known = self._router.upsert_endpoint(Endpoint(address, url, labels=labels), now)
+            known = self.router.upsert_endpoint(Endpoint(address, url, labels=labels), now)
             self._known[address] = known
             self._forget_oldest()
         self._known.move_to_end(address)
-        self._router.fleet.observe_health(address, True, now, "named by a request")
+        self.router.fleet.observe_health(address, True, now, "named by a request")
         return known
 
     def _check(self, address: str) -> None:
@@ -107,7 +107,7 @@ class Pairing:
                 return
             if not state.ledger.requests:
                 del self._known[address]
-                self._router.remove_endpoint(address)
+                self.router.remove_endpoint(address)
 
 
 def addresses(named: bytes) -> Sequence[str]:
@@ -134,4 +134,3 @@ def _is_host(text: str) -> bool:
 
 def _forbidden(address: str) -> ApiError:
     return ApiError(403, "prefiller_not_allowed", f"The prefill server {address} is not allowed.")
-

@@ -25,28 +25,22 @@ the brain is told (`stranded`), whichever way it came about.
 from enum import Enum
 from typing import Final
 
-from endpoints.engines.transfer import Dialect, dialect_of
 from endpoints.engines.transfer.answer import PrefillAnswer, read_answer
-from endpoints.engines.transfer.dialect import (
-    Handover,
-    Leg,
-    NoHandoverError,
-    Order,
-    Place,
-    keeps_whole,
-)
+from endpoints.engines.transfer.dialect import Leg, NoHandoverError
 from gateway.apis.call import Api, ApiError
-from gateway.apis.editing import edited, fields_of
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.delivery import ClientSide, Delivery, Owner, Phase
-from gateway.proxy.heads import Headers, RequestHead, request_head
+from gateway.proxy.heads import Headers, RequestHead
+from gateway.proxy.legplan import LegPlan, leg_body, leg_head, plan_legs
 from gateway.proxy.legrun import LegRun, RunOwner
 from gateway.proxy.restoring import UsageRestorer, with_length
 from gateway.record import RequestRecord, SplitRecord
 from routing.decision import Decision
 from routing.legs import PrefillLeg
+from routing.router import Router
 
-_ROOMS: Final = 63  # bits of a room's number
+_TOLD_IN_STREAM: Final = frozenset({"stream_error", "empty_stream"})
+"""Failures that engines tell inside of a 200: they answer before they have the KV."""
 
 
 class Stage(Enum):
@@ -70,19 +64,19 @@ class SplitDelivery(Delivery, RunOwner):
         body: bytes,
         record: RequestRecord,
         api: Api,
+        router: Router,
         decision: Decision,
         *,
         keep_alive: bool,
     ) -> None:
         super().__init__(
-            context, client, owner, head, body, record, api, decision, keep_alive=keep_alive
+            context, client, owner, head, body, record, api, router, decision, keep_alive=keep_alive
         )
         self._whole = body  # as the client wrote it
         self._stage = Stage.LOCAL
         self._run: LegRun | None = None
         self._tries = 0  # prefill legs so far
-        self._dialect: Dialect | None = None
-        self._handover: Handover | None = None
+        self._legs: LegPlan | None = None  # of the latest prefill leg
         self._decode_leg: Leg | None = None  # what the decode leg says besides the body
         self._prefill_sent = 0.0
         self._prefill_until = 0.0
@@ -111,7 +105,7 @@ class SplitDelivery(Delivery, RunOwner):
     @property
     def _alone(self) -> bool:
         """Whether a decode endpoint can answer without a prefill leg."""
-        return self._dialect is None or self._dialect.alone
+        return self._legs is None or self._legs.dialect.alone
 
     def _nobody(self) -> None:
         """No prefill leg is left for a decode endpoint that needs one."""
@@ -124,88 +118,51 @@ class SplitDelivery(Delivery, RunOwner):
         """Whether there is another prefill leg to try."""
         if self._tries > self._context.settings.prefill_retries:
             return False
-        return self._context.router.replan_prefill(self.decision, self._context.now())
+        return self.router.replan_prefill(self.decision, self._context.now())
 
     def _plan(self) -> None:
         """Send what the decision says; without KV to hand over the decode leg alone."""
-        leg = self.decision.prefill
+        context, leg = self._context, self.decision.prefill
         self._restorer = None
         if leg is None or not self.decision.split:
             self._local("")
             return
+        suffix = f"-p{self._tries}" if self._tries else ""
+        name = self._record.request_id + suffix
         try:
-            self._send_legs(leg, self._dialect_for(leg))
+            legs = plan_legs(context, self.decision, leg, self._api.name, self._whole, name)
         except NoHandoverError as error:
-            self._context.router.prefill_skipped(self.decision, self._context.now(), error.reason)
+            self.router.prefill_skipped(self.decision, context.now(), error.reason)
             self._local(error.reason)
+            return
+        self._send_legs(leg, legs)
 
-    def _dialect_for(self, leg: PrefillLeg) -> Dialect:
-        """The dialect of both endpoints. Raises `NoHandoverError`."""
-        decode = self.decision.endpoint
-        dialect = dialect_of(leg.endpoint.endpoint, leg.endpoint.engine)
-        if dialect is None:
-            raise NoHandoverError("unknown_connector", f"nothing is known of {leg.name!r}")
-        if dialect_of(decode.endpoint, decode.engine) is not dialect:
-            raise NoHandoverError("other_connector", f"{leg.name!r} and {decode.name!r} differ")
-        if self._api.name not in dialect.apis:
-            raise NoHandoverError("other_api", f"{dialect.name} does not know {self._api.name}")
-        return dialect
-
-    def _send_legs(self, leg: PrefillLeg, dialect: Dialect) -> None:
+    def _send_legs(self, leg: PrefillLeg, legs: LegPlan) -> None:
         """Send the prefill leg, and the decode leg with it if they are to meet."""
         context = self._context
-        self._dialect = dialect
-        try:
-            fields = fields_of(self._whole)
-        except ValueError as error:
-            raise NoHandoverError("unreadable_body", str(error)) from None
-        if dialect.alone and any(keeps_whole(name, value) for name, value in fields.items()):
-            raise NoHandoverError("whole_fields", "it asks for what only one endpoint can give")
-        suffix = f"-p{self._tries}" if self._tries else ""
-        handover = Handover(
-            prefill=Place.of(leg.endpoint.endpoint),
-            decode=Place.of(self.decision.endpoint.endpoint),
-            request_id=self._record.request_id + suffix,
-            room=context.dice.getrandbits(_ROOMS),
-            facts=context.kv_facts.of(dialect, leg.endpoint.endpoint),
-        )
-        self._handover = handover
-        prefill = dialect.prefill(handover, self._api.name)
-        concurrent = dialect.order is Order.CONCURRENT
-        if concurrent:
-            self._decode_leg = dialect.decode(handover, None)
-            self._body = self._edited(self._decode_leg)
+        self._legs = legs
         self._tries += 1
-        self._split.connector = dialect.name
+        self._split.connector = legs.dialect.name
         self._split.prefill_endpoint = leg.name
-        self._stage = Stage.MEETING if concurrent else Stage.PREFILLING
-        self._prefill_sent = context.now()
+        self._stage = Stage.MEETING if legs.concurrent else Stage.PREFILLING
+        self._prefill_sent = now = context.now()
         budget = context.patience.budget(leg.name, leg.seconds)
-        self._prefill_until = self._prefill_sent + budget
-        if concurrent:
+        self._prefill_until = now + budget
+        if legs.decode is not None:
+            self._decode_leg = legs.decode
+            self._body = leg_body(self._whole, legs.decode)
             self._attempt()
         else:
             self._phase = Phase.CONNECTING
-        self._expect_within(budget, self._prefill_sent)
-        self._run = self._prefill_run(leg, prefill, handover)
-        self._run.start()
-
-    def _prefill_run(self, leg: PrefillLeg, said: Leg, handover: Handover) -> LegRun:
-        pool = self._context.pools.of(leg.endpoint.endpoint)
-        body = self._edited(said)
-        head = request_head(
-            self._head,
-            pool.address.authority,
-            (said.request_id or handover.request_id).encode(),
-            len(body),
-            self._client.origin,
-            _lines(said),
+        self._expect_within(budget, now)
+        pool = context.pools.of(leg.endpoint.endpoint)
+        body = leg_body(self._whole, legs.prefill)
+        name = legs.handover.request_id
+        head = leg_head(
+            self._head, pool.address.authority, legs.prefill, name, len(body), self._client.origin
         )
-        return LegRun(pool, head, body, self, drain=self._stage is Stage.MEETING)
-
-    def _edited(self, leg: Leg) -> bytes:
-        edit = leg.edit
-        return edited(self._whole, edit.put, edit.given, edit.drop)
+        self._run = LegRun(pool, head, body, self, drain=legs.concurrent)
+        self._run.start()
 
     def _local(self, cause: str) -> None:
         """Have the decode endpoint compute the prompt; ``cause`` is for the books."""
@@ -221,25 +178,20 @@ class SplitDelivery(Delivery, RunOwner):
 
     def _request_head(self) -> bytes:
         leg, record = self._decode_leg, self._record
-        if leg is None or (leg.request_id is None and not leg.headers):
+        if leg is None:
             return super()._request_head()
         suffix = f"-{record.attempts - 1}" if record.attempts > 1 else ""
-        return request_head(
-            self._head,
-            self._pool.address.authority,
-            (leg.request_id or f"{record.request_id}{suffix}").encode(),
-            len(self._body),
-            self._client.origin,
-            _lines(leg),
-        )
+        name = f"{record.request_id}{suffix}"
+        authority, origin = self._pool.address.authority, self._client.origin
+        return leg_head(self._head, authority, leg, name, len(self._body), origin)
 
     def _hand_over(self, leg: Leg, answer: PrefillAnswer) -> None:
         """The prompt is computed: let the decode endpoint go on from there."""
-        assert self._dialect is not None
+        assert self._legs is not None
         self._decode_leg = leg
-        self._body = self._edited(leg)
+        self._body = leg_body(self._whole, leg)
         self._stage = Stage.HANDED
-        if self._dialect.restores_usage and answer.cached_tokens is not None:
+        if self._legs.dialect.restores_usage and answer.cached_tokens is not None:
             self._restorer = UsageRestorer(answer.cached_tokens)
         self._attempt()
 
@@ -248,7 +200,7 @@ class SplitDelivery(Delivery, RunOwner):
     def run_sent(self) -> None:
         """The prefill leg went out."""
         self._prefill_sent = self._context.now()
-        self._context.router.prefill_sent(self.decision, self._prefill_sent)
+        self.router.prefill_sent(self.decision, self._prefill_sent)
 
     def run_answered(self, status: int, headers: Headers, body: bytes) -> None:
         """The prefill leg was answered: well, or not."""
@@ -262,16 +214,13 @@ class SplitDelivery(Delivery, RunOwner):
         elif self._stage is Stage.MEETING:
             self._prefill_done(None, None)
             if self._waiting:
-                self._expect_within(
-                    self._context.settings.first_byte_timeout, self._context.now()
-                )
+                self._expect_within(self._context.settings.first_byte_timeout, self._context.now())
         else:
             self._read_answer(body)
 
     def _read_answer(self, body: bytes) -> None:
-        dialect, handover = self._dialect, self._handover
-        assert dialect is not None
-        assert handover is not None
+        legs = self._legs
+        assert legs is not None
         try:
             answer = read_answer(body)
         except ValueError:
@@ -281,7 +230,7 @@ class SplitDelivery(Delivery, RunOwner):
             self._prefill_failed(f"finished_{answer.failure}")
             return
         try:
-            leg = dialect.decode(handover, answer)
+            leg = legs.dialect.decode(legs.handover, answer)
         except NoHandoverError as error:
             if answer.params is not None:  # it holds KV that nobody can be told of
                 self._kv_until = self._lease_end()
@@ -295,16 +244,15 @@ class SplitDelivery(Delivery, RunOwner):
     def _prefill_done(self, prompt_tokens: int | None, cached_tokens: int | None) -> None:
         now = self._context.now()
         self._context.patience.in_time(self._split.prefill_endpoint)
-        self._context.router.prefill_done(self.decision, now, prompt_tokens, cached_tokens)
+        self.router.prefill_done(self.decision, now, prompt_tokens, cached_tokens)
         self._split.prefill_seconds = now - self._prefill_sent
         if self._phase is not Phase.RELAYING:
             self._kv_until = self._lease_end()
 
     def _lease_end(self) -> float | None:
         """When KV that is offered now is given up; None: it is pinned for nobody."""
-        if self._dialect is None or self._handover is None:
-            return None
-        lease = self._dialect.lease_seconds(self._handover.prefill)
+        assert self._legs is not None
+        lease = self._legs.dialect.lease_seconds(self._legs.handover.prefill)
         return None if lease is None else self._context.now() + lease
 
     def run_lost(self, reason: str, *, refused: bool) -> None:
@@ -330,12 +278,12 @@ class SplitDelivery(Delivery, RunOwner):
             self._nobody()
 
     def _forget_facts(self) -> None:
-        if self._dialect is not None and self._handover is not None:
-            self._context.kv_facts.forget(self._dialect, self._handover.prefill)
+        if self._legs is not None:
+            self._context.kv_facts.forget(self._legs.dialect, self._legs.handover.prefill)
 
     def _fail_leg(self, reason: str, *, refused: bool, blameless: bool) -> None:
         self._split.prefill_failures += (reason,)
-        self._context.router.prefill_failed(
+        self.router.prefill_failed(
             self.decision, self._context.now(), reason, refused=refused, blameless=blameless
         )
 
@@ -355,8 +303,8 @@ class SplitDelivery(Delivery, RunOwner):
         """The prefill endpoint refuses the request itself: so would any other one."""
         self._cut_decode_leg()
         now, record = self._context.now(), self._record
-        self._context.router.prefill_skipped(self.decision, now, f"status_{status}")
-        self._context.router.abandoned(self.decision, now)
+        self.router.prefill_skipped(self.decision, now, f"status_{status}")
+        self.router.abandoned(self.decision, now)
         record.endpoint = self._split.prefill_endpoint
         relay = self._new_relay()
         relay.head(status, headers)
@@ -374,29 +322,35 @@ class SplitDelivery(Delivery, RunOwner):
         leg = self.decision.prefill
         if until is None or leg is None or leg.stranded_until is not None:
             return
-        self._context.router.stranded(self.decision, self._context.now(), until)
+        self.router.stranded(self.decision, self._context.now(), until)
         self._split.stranded_tokens += round(leg.prompt_tokens)
 
     def _try_next(self, reason: str, *, refused: bool = False, blameless: bool = False) -> bool:
+        if self._expects_kv and reason in _TOLD_IN_STREAM:
+            return self._handover_failed(f"decode_{reason}")
         self._strand()
         self._drop_run()
         return super()._try_next(reason, refused=refused, blameless=blameless)
 
+    @property
+    def _expects_kv(self) -> bool:
+        return self._stage is Stage.HANDED or self._stage is Stage.MEETING
+
     def response_head(self, status: int, headers: Headers) -> None:
         """A head of the decode leg came."""
-        handed = self._stage is Stage.HANDED or self._stage is Stage.MEETING
-        if handed and status >= 500 and status not in self._context.settings.retry_statuses:
-            # It could not get the KV, or not use it: the endpoint may be well otherwise.
-            if self._handover_failed(f"decode_status_{status}"):
-                return
+        broken = status >= 500 and status not in self._context.settings.retry_statuses
+        # It could not get the KV, or not use it: the endpoint may be well otherwise.
+        if self._expects_kv and broken and self._handover_failed(f"decode_status_{status}"):
+            return
         restorer = self._restorer
         super().response_head(status, headers)
-        if restorer is not None and self._restorer is restorer and self._relay is not None:
-            if status >= 300:
-                self._restorer = None
-            else:
-                restorer.streams = self._relay.is_event_stream
-                self._held_head = None if restorer.streams else (status, headers)
+        if restorer is None or self._restorer is not restorer or self._relay is None:
+            return
+        if status >= 300:
+            self._restorer = None
+            return
+        restorer.streams = self._relay.is_event_stream
+        self._held_head = None if restorer.streams else (status, headers)
 
     def _handover_failed(self, reason: str) -> bool:
         """The same decode endpoint again: the pair is to blame, not it. False: that can't be."""
@@ -459,7 +413,7 @@ class SplitDelivery(Delivery, RunOwner):
         run, self._run = self._run, None
         if run is not None and not run.over:
             # Cut now, it would take away KV that may still be on its way.
-            run.detach(_Finishing(self._context, self.decision))
+            run.detach(_Finishing(self._context, self.router, self.decision))
 
     def response_failed(self, reason: str, *, untouched: bool) -> None:
         """The decode leg's connection ended first."""
@@ -480,14 +434,13 @@ class SplitDelivery(Delivery, RunOwner):
         whole = now - self._record.started >= self._context.settings.request_timeout
         waiting = self._waiting
         if not whole and waiting and self._run is not None and now >= self._prefill_until:
-            if self._stage is Stage.PREFILLING or self._stage is Stage.MEETING:
-                self._too_slow(now)
-                return
+            self._too_slow(now)
+            return
         if self._stage is Stage.PREFILLING and self._run is not None:
             self._drop_run()
             seconds = self._context.settings.request_timeout
             self._fail_leg("request_timeout", refused=False, blameless=False)
-            self._context.router.abandoned(self.decision, now)
+            self.router.abandoned(self.decision, now)
             self._give_up(
                 ApiError(504, "request_timeout", f"There was no answer within {seconds:g} s.")
             )
@@ -499,9 +452,9 @@ class SplitDelivery(Delivery, RunOwner):
 
     def _too_slow(self, now: float) -> None:
         """The prefill leg outlived its budget: the decode endpoint does it, if it can."""
-        settings, dialect = self._context.settings, self._dialect
+        settings = self._context.settings
         self._prefill_until = self._latest
-        if dialect is None or (self._stage is Stage.MEETING and not dialect.alone):
+        if not self._alone:
             self._expect_within(settings.first_byte_timeout, now)
             return
         self._context.patience.too_slow(self._split.prefill_endpoint)
@@ -529,8 +482,9 @@ class SplitDelivery(Delivery, RunOwner):
 class _Finishing(RunOwner):
     """A prefill leg whose decode leg is done: it is waited for by the books only."""
 
-    def __init__(self, context: ProxyContext, decision: Decision) -> None:
+    def __init__(self, context: ProxyContext, router: Router, decision: Decision) -> None:
         self._context = context
+        self._router = router
         self._decision = decision
 
     def run_sent(self) -> None:
@@ -539,11 +493,7 @@ class _Finishing(RunOwner):
     def run_answered(self, status: int, headers: Headers, body: bytes) -> None:
         """It is over."""
         if status < 400:
-            self._context.router.prefill_done(self._decision, self._context.now())
+            self._router.prefill_done(self._decision, self._context.now())
 
     def run_lost(self, reason: str, *, refused: bool) -> None:
         """It is over; the KV was read, whatever became of it afterwards."""
-
-
-def _lines(leg: Leg) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in leg.headers)

@@ -1,4 +1,4 @@
-"""A request to a sidecar: to the decode engine beside it, by way of a prefill server if one is named.
+"""A request to a sidecar: to the decode engine beside it, by way of a prefill server if named.
 
 Paths with a prompt are read, since their bodies change; anything else goes to the engine as it is.
 ``GET /health`` is answered here: the pod's probe asks whether the sidecar lives. Errors of its own
@@ -95,7 +95,8 @@ class SidecarExchange(Exchange):
         record.model = call.model or ""
         record.streamed = call.streamed
         request = routing_request(call, record.request_id, streamed=call.streamed)
-        self._deliver(api, pairing.decide(request, named, context.now()))
+        decision = pairing.decide(request, named, context.now())
+        self._deliver(api, pairing.router, decision)
 
     def undeliverable(self, error: ApiError) -> None:
         """The decode engine did not answer; one that refuses connections is just not there yet."""

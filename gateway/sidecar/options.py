@@ -42,9 +42,9 @@ class SidecarOptions:
     access_log: bool
 
 
-def parse(arguments: Sequence[str], environment: os._Environ[str] | dict[str, str]) -> (
-    SidecarOptions
-):
+def parse(
+    arguments: Sequence[str], environment: os._Environ[str] | dict[str, str]
+) -> SidecarOptions:
     """Read the options. Raises `OptionError`; SystemExit for ``--help`` and unknown ones."""
     found = _parser(environment).parse_args(list(arguments))
     if found.ec_connector:
@@ -61,8 +61,9 @@ def parse(arguments: Sequence[str], environment: os._Environ[str] | dict[str, st
         dialect = dialect_named(found.connector or found.kv_connector)
     except ValueError as error:
         raise OptionError(f"--kv-connector: {error}") from None
-    tls, unverified = _stages(found.enable_tls, "--enable-tls"), _stages(
-        found.tls_insecure_skip_verify, "--tls-insecure-skip-verify"
+    tls, unverified = (
+        _stages(found.enable_tls, "--enable-tls"),
+        _stages(found.tls_insecure_skip_verify, "--tls-insecure-skip-verify"),
     )
     served = tls - {"encoder"}
     if unverified & served not in (frozenset(), served):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.accesslog import AccessLog
+from gateway.brains import Brains
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.pairing import Pairing, PairingSettings
 from gateway.proxy.pool import Pools, PoolSettings
@@ -118,7 +119,7 @@ class Sidecar:
         router.fleet.observe_health(engine.name, True, time.monotonic(), "beside the sidecar")
         dice = random.Random()
         context = ProxyContext(
-            router=router,
+            brains=Brains({"engine": router}),
             pools=Pools(
                 PoolSettings(
                     connect_timeout=settings.connect_timeout,

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.application import AdminServer, make_app
+from gateway.brains import Brains
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
 from gateway.telemetry import Telemetry
@@ -45,7 +46,6 @@ class Room:
         """A decision whose request left at once, unless it is still in flight."""
         decision = self.router.route(Request(request_id, "m"), at)
         assert isinstance(decision, Decision)
-        self.receipts.routed(decision, at)
         if over:
             self.router.abandoned(decision, at)
             self.receipts.observe(decision)
@@ -60,12 +60,18 @@ async def room(names: Iterable[str] = ("a", "b"), sample: float = 1.0) -> AsyncI
         fleet.upsert(Endpoint(name, f"http://{name}:80"), 0.0)
         fleet.observe_models(name, [ServedModel("m")], 0.0)
         fleet.observe_health(name, True, 0.0, "test")
-    router = Router(fleet, PrefixIndex(1 << 20), make_policy("round_robin"), RouterSettings())
+    receipts = Receipts(64, sample)
+    router = Router(
+        fleet,
+        PrefixIndex(1 << 20),
+        make_policy("round_robin"),
+        RouterSettings(),
+        receipts=receipts,
+    )
     telemetry, readiness = Telemetry(), Readiness()
     readiness.ready()
-    receipts = Receipts(64, sample)
     now = asyncio.get_running_loop().time
-    app = make_app(router, telemetry, readiness, now, receipts=receipts)
+    app = make_app(Brains({"default": router}), telemetry, readiness, now)
     server = AdminServer(app, "127.0.0.1", 0)
     await server.start()
     try:
@@ -90,7 +96,7 @@ async def test_metrics_parse_and_tell_of_requests_fleet_and_process() -> None:
     assert len(families) == len(set(families))
     assert "process_resident_memory_bytes" in families
     assert 'inferway_requests_total{api="models",model="",status="200"} 1.0' in text
-    assert 'inferway_endpoint_healthy{endpoint="b"} 1.0' in text
+    assert 'inferway_endpoint_healthy{endpoint="b",pool="default"} 1.0' in text
 
 
 async def test_the_process_is_alive_also_when_it_is_not_ready() -> None:
@@ -226,11 +232,10 @@ async def test_many_decisions_are_written_without_holding_up_others() -> None:
 async def test_a_taken_port_is_an_error_and_stopping_stays_harmless() -> None:
     async with room() as admin:
         app = make_app(
-            admin.router,
+            Brains({"default": admin.router}),
             admin.telemetry,
             admin.readiness,
             lambda: 0.0,
-            receipts=admin.receipts,
         )
         other = AdminServer(app, "127.0.0.1", admin.server.port)
         await other.stop()  # nothing started yet

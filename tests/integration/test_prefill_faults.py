@@ -1,4 +1,4 @@
-"""Thousands of requests under faults are `inferway bench prefill-faults`; here are a few hundred."""
+"""Thousands of requests under faults are `inferway bench prefill-faults`; here are hundreds."""
 
 import logging
 

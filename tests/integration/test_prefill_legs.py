@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-
 from typing import Any
 
 import pytest
@@ -155,9 +154,7 @@ async def test_another_prefill_server_makes_a_failed_one_good() -> None:
     async with staged([bad, primed()], [stream(3)], mode="always") as stage:
         for _ in range(4):  # the choice between equals is the brain's
             assert (await ask(stage)).status == 200
-        assert all(
-            "kv_transfer_params" in body_of(one) for one in stage.decodes[0].received
-        )
+        assert all("kv_transfer_params" in body_of(one) for one in stage.decodes[0].received)
         assert any(record.split.prefill_failures for record in stage.proxy.records if record.split)
         check_clean(stage)
 
@@ -167,9 +164,7 @@ async def test_a_prefill_server_that_refuses_connections_costs_nothing_but_time(
         url = f"http://127.0.0.1:{closed_port()}"
         state = stage.router.fleet.get("prefill-0")
         assert state is not None
-        state.endpoint = type(state.endpoint)(
-            "prefill-0", url, labels=state.endpoint.labels
-        )
+        state.endpoint = type(state.endpoint)("prefill-0", url, labels=state.endpoint.labels)
         assert (await ask(stage)).status == 200
         assert stage.split.fallback == "connect_failed"
         check_clean(stage)
@@ -294,6 +289,30 @@ async def test_a_500_of_decode_is_computed_again_at_the_same_server_without_the_
         assert second.body == BODY
         assert stage.split.fallback == "decode_status_500"
         assert stage.stranded() > 0  # it may not have been read
+        check_clean(stage)
+
+
+async def fails_in_stream(_: Upstream, __: Received, writer: asyncio.StreamWriter) -> None:
+    """As vLLM does when it can't fetch the KV of a streamed request."""
+    said = b'data: {"error":{"message":"KV load failure"}}\n\ndata: [DONE]\n\n'
+    writer.write(SSE_HEAD + chunk(said) + b"0\r\n\r\n")
+
+
+async def test_an_error_told_inside_a_stream_before_any_token_is_computed_again_too() -> None:
+    async with staged([primed()], [in_order(fails_in_stream, stream(3))]) as stage:
+        answer = await ask(stage)
+        assert answer.status == 200
+        assert b"KV load failure" not in answer.body
+        assert [one.body for one in stage.decodes[0].received[1:]] == [BODY]
+        assert stage.split.fallback == "decode_stream_error"
+        check_clean(stage)
+
+
+async def test_an_error_that_stays_is_told_honestly() -> None:
+    async with staged([primed()], [fails_in_stream]) as stage:
+        answer = await ask(stage)
+        assert b"KV load failure" in answer.body
+        assert len(stage.decodes[0].received) == 2
         check_clean(stage)
 
 
@@ -444,8 +463,6 @@ async def test_clients_can_not_say_where_kv_comes_from() -> None:
     async with staged([primed()], [stream(1)]) as stage:
         assert (await ask(stage, post(PATH, body))).status == 200
         assert stage.decodes[0].received[0].body.count(b"kv_transfer_params") == 1
-
-
 
 
 async def test_a_500_of_a_decode_server_that_needs_prefill_begins_anew_with_another_pair() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from gateway.brains import Brains
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
@@ -29,17 +30,13 @@ class ProxyUnderTest:
 
     server: ProxyServer
     context: ProxyContext
+    router: Router
     records: list[RequestRecord] = field(default_factory=list)
 
     @property
     def port(self) -> int:
         """Where clients connect."""
         return self.server.port
-
-    @property
-    def router(self) -> Router:
-        """The brain."""
-        return self.context.router
 
     @property
     def in_flight(self) -> int:
@@ -67,7 +64,7 @@ async def running_proxy(
     router = Router(fleet, PrefixIndex(16 << 20), make_policy(policy), brain)
     records: list[RequestRecord] = []
     context = ProxyContext(
-        router=router,
+        brains=Brains({"default": router}),
         pools=Pools(PoolSettings(connect_timeout=1.0)),
         telemetry=Telemetry(),
         settings=msgspec.structs.replace(ProxySettings(), **settings),
@@ -76,7 +73,7 @@ async def running_proxy(
     server = ProxyServer(context, "127.0.0.1", 0)
     await server.start()
     try:
-        yield ProxyUnderTest(server, context, records)
+        yield ProxyUnderTest(server, context, router, records)
     finally:
         await server.stop()
 

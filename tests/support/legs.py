@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.brains import Brains
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.pool import Pools, PoolSettings
 from gateway.proxy.server import ProxyServer
@@ -93,7 +94,7 @@ async def staged(
         )
         records: list[RequestRecord] = []
         context = ProxyContext(
-            router=router,
+            brains=Brains({"default": router}),
             pools=Pools(PoolSettings(connect_timeout=1.0)),
             telemetry=Telemetry(),
             settings=msgspec.structs.replace(ProxySettings(), **settings),
@@ -103,7 +104,7 @@ async def staged(
         await proxy.start()
         stack.push_async_callback(proxy.stop)
         yield Stage(
-            ProxyUnderTest(proxy, context, records),
+            ProxyUnderTest(proxy, context, router, records),
             servers[: len(prefills)],
             servers[len(prefills) :],
         )

@@ -121,8 +121,11 @@ class KvExchange:
         scale = self.behaviour.time_scale
         source = self.fabric.at(take.source)
         wrong = source is not None and take.engine_id not in {None, source.engine_id}
-        if source is None or wrong or source.died or self._strikes(
-            self.behaviour.handover.transfer_rate
+        if (
+            source is None
+            or wrong
+            or source.died
+            or self._strikes(self.behaviour.handover.transfer_rate)
         ):
             self.stats.failed += 1
             await asyncio.sleep(_HANDSHAKE_SECONDS * scale)

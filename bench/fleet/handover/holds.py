@@ -9,11 +9,9 @@ strandings show in the server's KV usage, and leaks as holds that are older than
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.fleet.engine.sequence import Sequence
-
-_LOOK_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -25,6 +23,7 @@ class Hold:
     until: float
     timer: asyncio.TimerHandle
     reading: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def tokens(self) -> int:
@@ -107,8 +106,9 @@ class Holds:
 
     async def left(self, key: str) -> None:
         """Wait until the key is held no more: somebody read it, or its lease is over."""
-        while key in self._held:
-            await asyncio.sleep(_LOOK_SECONDS)
+        hold = self._held.get(key)
+        if hold is not None:
+            await hold.over.wait()
 
     def withdraw(self, key: str) -> None:
         """The giver's own client left: nothing is offered any more."""
@@ -130,5 +130,6 @@ class Holds:
 
     def _end(self, hold: Hold) -> None:
         hold.timer.cancel()
+        hold.over.set()
         self._gone.add(hold.key)
         self._release(hold.sequence)

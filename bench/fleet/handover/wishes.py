@@ -137,7 +137,7 @@ def _offloading(body: HandoverFields, headers: Mapping[str, str], own: str) -> W
 def _p2pnccl(body: HandoverFields, headers: Mapping[str, str], own: str) -> Wishes:
     """The addresses in the id are those of both servers; one of them is our own."""
     key = headers.get("X-Request-Id", "")
-    prefill, found, rest = key.removeprefix("___prefill_addr_").partition("___decode_addr_")
+    prefill, found, _ = key.removeprefix("___prefill_addr_").partition("___decode_addr_")
     if not found:
         return _NOTHING
     return Wishes(give=Give(key), take=Take(prefill, key))
@@ -173,4 +173,3 @@ def wishes_of(
         return _READERS[connector](body, headers, own)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise bad_request(f"kv_transfer_params can't be read: {error!r}") from None
-

@@ -2,7 +2,7 @@
 
 | dialect | order | prefill leg | decode leg | they meet by |
 |---|---|---|---|---|
-| nixl | sequential | ``do_remote_decode``, 1 token | the answer's params, verbatim | request id inside |
+| nixl | sequential | ``do_remote_decode``, 1 token | its params, verbatim | request id inside |
 | example, lmcache | sequential | 1 token | unchanged | the prompt's content |
 | mooncake | concurrent | ``transfer_id``, 1 token | id, bootstrap address, engine | transfer id |
 | mooncake-old | concurrent | ``do_remote_decode``, 1 token | bootstrap host and port | request id |

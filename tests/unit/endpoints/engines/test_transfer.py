@@ -60,8 +60,8 @@ def test_nixl_asks_for_remote_decode_and_hands_the_answer_on_verbatim() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["remote_block_ids", "remote_engine_id", "remote_host", "remote_port",
-             "remote_request_id"]
+    "name",
+    ["remote_block_ids", "remote_engine_id", "remote_host", "remote_port", "remote_request_id"],
 )
 @pytest.mark.parametrize("how", ["absent", "null"])
 def test_nixl_hands_nothing_on_that_an_engine_dies_of(name: str, how: str) -> None:
@@ -75,7 +75,10 @@ def test_nixl_hands_nothing_on_that_an_engine_dies_of(name: str, how: str) -> No
 
 
 def test_older_nixl_knows_no_request_id_and_flat_blocks() -> None:
-    params = b'{"do_remote_prefill":true,"remote_block_ids":[1],"remote_engine_id":"e","remote_host":"h","remote_port":5}'
+    params = (
+        b'{"do_remote_prefill":true,"remote_block_ids":[1],"remote_engine_id":"e",'
+        b'"remote_host":"h","remote_port":5}'
+    )
     leg = DIALECTS["nixl"].decode(handover(), PrefillAnswer(params=params))
     assert leg.edit.put["kv_transfer_params"] is params
 
@@ -239,8 +242,10 @@ def test_dialects_are_found_by_label_or_engine() -> None:
         (b'{"choices":[{"finish_reason":"abort"}]}', PrefillAnswer(failure="abort")),
         (b'{"status":"failed","error":{"code":"x"}}', PrefillAnswer(failure="failed")),
         (b'{"error":{"message":"x"}}', PrefillAnswer(failure="error")),
-        (b'{"usage":{"prompt_tokens":7,"prompt_tokens_details":null}}',
-         PrefillAnswer(None, None, 7, None)),
+        (
+            b'{"usage":{"prompt_tokens":7,"prompt_tokens_details":null}}',
+            PrefillAnswer(None, None, 7, None),
+        ),
         (b"{}", PrefillAnswer()),
     ],
 )
@@ -248,7 +253,9 @@ def test_answers_of_all_apis_are_read(body: bytes, expected: PrefillAnswer) -> N
     assert read_answer(body) == expected
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"[]", b'{"usage":7}', b'{"choices":[{"finish_reason":\xff}]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"x", b"[]", b'{"usage":7}', b'{"choices":[{"finish_reason":\xff}]}']
+)
 def test_what_is_no_answer_is_an_error(body: bytes) -> None:
     with pytest.raises(ValueError, match="can't be read"):
         read_answer(body)

@@ -17,14 +17,15 @@ from gateway.admin.metrics import (
     SplitMetrics,
 )
 from gateway.admin.predictions import PredictionMetrics
+from gateway.brains import Brains
 from gateway.record import RequestRecord, SplitRecord
 from gateway.telemetry import Telemetry
 from routing.fleet import Endpoint, Fleet, Load
+from routing.policies import make_policy
 from routing.prefix.chain import text_chain
 from routing.prefix.index import PrefixIndex
 from routing.receipts import Receipts
-from routing.router import Router
-from routing.retries import RetryBudget, RetrySettings
+from routing.router import Router, RouterSettings
 from tests.support.receipts import answered, decided, over
 from tests.support.splitting import request_of, route, router_of
 
@@ -44,6 +45,17 @@ async def samples(*collectors: Collector) -> Samples:
 
 def at(found: Samples, name: str, **labels: str) -> float | None:
     return found.get((f"inferway_{name}", frozenset(labels.items())))
+
+
+def pooled(found: Samples, name: str, **labels: str) -> float | None:
+    return at(found, name, pool="p", **labels)
+
+
+def brains_of(
+    fleet: Fleet, prefix: PrefixIndex | None = None, receipts: Receipts | None = None
+) -> Brains:
+    policy, index = make_policy("round_robin"), prefix or PrefixIndex(1 << 20)
+    return Brains({"p": Router(fleet, index, policy, RouterSettings(), receipts=receipts)})
 
 
 def finished(telemetry: Telemetry, **values: object) -> None:
@@ -90,7 +102,9 @@ async def test_requests_in_two_legs_are_told_apart() -> None:
     assert not any("prefill_leg" in name for name, _ in await samples(RequestMetrics(telemetry)))
     finished(telemetry, split=split_record())
     finished(telemetry, split=SplitRecord())
-    found = await samples(RequestMetrics(telemetry), SplitMetrics(split_router(), lambda: 0.0))
+    found = await samples(
+        RequestMetrics(telemetry), SplitMetrics(Brains({"p": split_router()}), lambda: 0.0)
+    )
     assert at(found, "split_requests_total", connector="nixl") == 1
     assert at(found, "split_requests_total", connector="") == 1
     assert at(found, "prefill_failures_total", reason="x") == 1
@@ -99,8 +113,8 @@ async def test_requests_in_two_legs_are_told_apart() -> None:
     assert at(found, "kv_transfer_seconds_sum") == 0.1
     assert at(found, "kv_transfer_bytes_total") == 1000
     assert at(found, "kv_stranded_tokens_total") == 7
-    assert at(found, "split_decisions_total", reason="always") == 1
-    assert at(found, "kv_stranded_now_tokens") == 0
+    assert at(found, "split_decisions_total", reason="always", pool="p") == 1
+    assert at(found, "kv_stranded_now_tokens", pool="p") == 0
 
 
 async def test_requests_are_told_with_their_labels() -> None:
@@ -155,10 +169,10 @@ async def test_hit_ratios_are_absent_until_a_source_says_something() -> None:
 async def test_the_index_tells_its_size_and_its_budget() -> None:
     prefix = PrefixIndex(1 << 20)
     prefix.stored("a", text_chain(b"", b"x" * 256 * 5))
-    found = await samples(PrefixMetrics(prefix))
-    assert at(found, "prefix_index_blocks") == 5
-    assert at(found, "prefix_index_bytes") == prefix.bytes_used > 0
-    assert at(found, "prefix_index_budget_bytes") == 1 << 20
+    found = await samples(PrefixMetrics(brains_of(Fleet(), prefix)))
+    assert pooled(found, "prefix_index_blocks") == 5
+    assert pooled(found, "prefix_index_bytes") == prefix.bytes_used > 0
+    assert pooled(found, "prefix_index_budget_bytes") == 1 << 20
 
 
 def fleet_of(*endpoint_names: str) -> Fleet:
@@ -184,32 +198,32 @@ async def test_an_endpoint_tells_what_is_known_and_nothing_else() -> None:
             "b",
         ),
     )
-    found = await samples(EndpointMetrics(fleet, prefix, telemetry, lambda: 10.0))
-    assert at(found, "endpoint_healthy", endpoint="a") == 1
-    assert at(found, "endpoint_healthy", endpoint="b") == 0
-    assert at(found, "endpoint_in_flight_requests", endpoint="a") == 1
-    rate = at(found, "endpoint_prefill_tokens_per_second", endpoint="a")
+    found = await samples(EndpointMetrics(brains_of(fleet, prefix), telemetry, lambda: 10.0))
+    assert pooled(found, "endpoint_healthy", endpoint="a") == 1
+    assert pooled(found, "endpoint_healthy", endpoint="b") == 0
+    assert pooled(found, "endpoint_in_flight_requests", endpoint="a") == 1
+    rate = pooled(found, "endpoint_prefill_tokens_per_second", endpoint="a")
     assert rate is not None
-    assert at(found, "endpoint_queued_prefill_tokens", endpoint="a") == 4_000 - rate / 4
-    assert at(found, "endpoint_running", endpoint="a") == 3
-    assert at(found, "endpoint_waiting", endpoint="a") is None  # not reported: not zero
-    assert at(found, "endpoint_kv_usage", endpoint="a") == 0  # reported as zero
-    assert at(found, "endpoint_load_age_seconds", endpoint="a") == 3
-    assert at(found, "endpoint_load_age_seconds", endpoint="b") is None
-    assert at(found, "endpoint_prefix_blocks", endpoint="a") == 2
-    assert at(found, "endpoint_requests_total", endpoint="a") == 1
-    assert at(found, "endpoint_failures_total", endpoint="b") == 2
+    assert pooled(found, "endpoint_queued_prefill_tokens", endpoint="a") == 4_000 - rate / 4
+    assert pooled(found, "endpoint_running", endpoint="a") == 3
+    assert pooled(found, "endpoint_waiting", endpoint="a") is None  # not reported: not zero
+    assert pooled(found, "endpoint_kv_usage", endpoint="a") == 0  # reported as zero
+    assert pooled(found, "endpoint_load_age_seconds", endpoint="a") == 3
+    assert pooled(found, "endpoint_load_age_seconds", endpoint="b") is None
+    assert pooled(found, "endpoint_prefix_blocks", endpoint="a") == 2
+    assert pooled(found, "endpoint_requests_total", endpoint="a") == 1
+    assert pooled(found, "endpoint_failures_total", endpoint="b") == 2
 
 
 async def test_an_endpoint_that_left_leaves_no_series() -> None:
     fleet, telemetry = fleet_of("a", "b"), Telemetry()
     finished(telemetry, endpoint="a")
-    metrics = EndpointMetrics(fleet, PrefixIndex(1 << 20), telemetry, lambda: 1.0)
-    assert at(await samples(metrics), "endpoint_requests_total", endpoint="a") == 1
+    metrics = EndpointMetrics(brains_of(fleet), telemetry, lambda: 1.0)
+    assert pooled(await samples(metrics), "endpoint_requests_total", endpoint="a") == 1
     fleet.remove("a")
     found = await samples(metrics)
     assert all(("endpoint", "a") not in labels for _, labels in found)
-    assert at(found, "endpoint_requests_total", endpoint="b") == 0
+    assert pooled(found, "endpoint_requests_total", endpoint="b") == 0
 
 
 async def test_predictions_are_held_against_what_came() -> None:
@@ -220,27 +234,28 @@ async def test_predictions_are_held_against_what_came() -> None:
     late.reported_cached_tokens = 40
     receipts.observe(late)
     over(receipts, decided(ttfts=(1.0, 2.0)), ttft=0.75)
-    found = await samples(PredictionMetrics(receipts, fleet_of("e0", "e1")))
+    found = await samples(PredictionMetrics(brains_of(fleet_of("e0", "e1"), receipts=receipts)))
     error = "ttft_prediction_error_seconds"
-    assert at(found, f"{error}_sum", direction="under") == 0.5
-    assert at(found, f"{error}_sum", direction="over") == 0.25
-    assert at(found, f"{error}_bucket", direction="over", le="0.25") == 1
-    assert at(found, f"{error}_bucket", direction="over", le="0.1") == 0
-    assert at(found, "cached_prediction_error_tokens_sum", direction="over") == 60
-    assert at(found, "ttft_regret_seconds_bucket", le="0.0") == 1
-    assert at(found, "ttft_regret_seconds_count") == 2
-    assert at(found, "ttft_regret_seconds_sum") == 0.4
-    ratio = at(found, "endpoint_ttft_relative_error", endpoint="e0")
+    assert pooled(found, f"{error}_sum", direction="under") == 0.5
+    assert pooled(found, f"{error}_sum", direction="over") == 0.25
+    assert pooled(found, f"{error}_bucket", direction="over", le="0.25") == 1
+    assert pooled(found, f"{error}_bucket", direction="over", le="0.1") == 0
+    assert pooled(found, "cached_prediction_error_tokens_sum", direction="over") == 60
+    assert pooled(found, "ttft_regret_seconds_bucket", le="0.0") == 1
+    assert pooled(found, "ttft_regret_seconds_count") == 2
+    assert pooled(found, "ttft_regret_seconds_sum") == 0.4
+    ratio = pooled(found, "endpoint_ttft_relative_error", endpoint="e0")
     assert ratio is not None and abs(ratio - (0.5 + 1 / 3) / 2) < 1e-9
-    assert at(found, "endpoint_itl_relative_error", endpoint="e0") is not None
-    assert at(found, "endpoint_ttft_relative_error", endpoint="e1") is None  # nothing compared
-    assert at(found, "endpoint_cache_trust", endpoint="e1") == 1
+    assert pooled(found, "endpoint_itl_relative_error", endpoint="e0") is not None
+    assert pooled(found, "endpoint_ttft_relative_error", endpoint="e1") is None  # nothing compared
+    assert pooled(found, "endpoint_cache_trust", endpoint="e1") == 1
 
 
 async def test_the_documentation_has_every_metric_with_its_labels() -> None:
     receipts = Receipts(1)
     over(receipts, decided())
-    fleet, prefix, telemetry = fleet_of("a"), PrefixIndex(1 << 20), Telemetry()
+    fleet, telemetry = fleet_of("a"), Telemetry()
+    brains = brains_of(fleet, receipts=receipts)
     fleet.observe_load("a", Load(at=0.0, running=1.0, waiting=1.0, kv_usage=0.5))
     finished(
         telemetry,
@@ -257,12 +272,12 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
     told: dict[str, set[str]] = {}
     for name, labels in await samples(
         RequestMetrics(telemetry),
-        PrefixMetrics(prefix),
-        RetryMetrics(RetryBudget(RetrySettings())),
+        PrefixMetrics(brains),
+        RetryMetrics(brains),
         CertificateMetrics(lambda: 1.0),
-        EndpointMetrics(fleet, prefix, telemetry, lambda: 0.0),
-        PredictionMetrics(receipts, fleet_of("e0")),
-        SplitMetrics(split_router(), lambda: 0.0),
+        EndpointMetrics(brains, telemetry, lambda: 0.0),
+        PredictionMetrics(brains),
+        SplitMetrics(Brains({"default": split_router()}), lambda: 0.0),
     ):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         told[base] = {label for label, _ in labels} - {"le"}
@@ -273,7 +288,9 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
         re.M,
     ):
         per_endpoint = name.startswith("inferway_endpoint_")  # their table needs no such column
-        documented[name] = {"endpoint"} if per_endpoint else set(re.findall(r"`(\w+)`", cell))
+        documented[name] = (
+            {"endpoint", "pool"} if per_endpoint else set(re.findall(r"`(\w+)`", cell))
+        )
     assert documented == told
 
 

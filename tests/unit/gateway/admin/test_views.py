@@ -20,7 +20,12 @@ def brain(*names: str) -> Router:
         fleet.upsert(Endpoint(name, f"http://{name}:80", labels=(("zone", "z"),)), 0.0)
         fleet.observe_models(name, [ServedModel("m", max_model_len=4096)], 1.0)
         fleet.observe_health(name, True, 2.0, "answers")
-    return Router(fleet, PrefixIndex(1 << 20), make_policy("predicted_time"), RouterSettings())
+    return router_of(fleet)
+
+
+def router_of(fleet: Fleet, receipts: Receipts | None = None) -> Router:
+    policy, index = make_policy("predicted_time"), PrefixIndex(1 << 20)
+    return Router(fleet, index, policy, RouterSettings(), receipts=receipts)
 
 
 def routed(router: Router) -> Decision:
@@ -38,7 +43,7 @@ def plain(view: object) -> dict[str, object]:
 def test_an_endpoint_shows_nulls_for_what_is_not_known() -> None:
     fleet = Fleet()
     state = fleet.upsert(Endpoint("a", "http://a:80"), 3.0)
-    view = plain(endpoint_view(state, PrefixIndex(1 << 20), 5.0))
+    view = plain(endpoint_view("p", state, router_of(fleet), 5.0))
     for unknown in ("engine", "models", "models_age", "load", "cache_tokens"):
         assert view[unknown] is None
     assert view["health"] == {
@@ -56,7 +61,7 @@ def test_an_endpoint_shows_what_it_serves_how_it_does_and_what_is_in_flight() ->
     )
     decision = routed(router)
     router.sent(decision, 10.0)
-    view = plain(endpoint_view(decision.endpoint, router.prefix, 10.0))
+    view = plain(endpoint_view("p", decision.endpoint, router, 10.0))
     assert view["labels"] == {"zone": "z"}
     assert view["models"] == [{"name": "m", "base": None, "max_model_len": 4096}]
     assert view["models_age"] == 9.0
@@ -80,9 +85,8 @@ def test_an_endpoint_shows_trust_and_what_predictions_about_it_were_worth() -> N
     receipts.observe(decision)
     state = decision.endpoint
     state.trust.observe(1_000.0, 0)
-    prefix = PrefixIndex(1 << 20)
-    assert plain(endpoint_view(state, prefix, 5.0))["prediction"] is None
-    view = plain(endpoint_view(state, prefix, 5.0, receipts.by_endpoint["e0"]))
+    assert plain(endpoint_view("p", state, router_of(Fleet()), 5.0))["prediction"] is None
+    view = plain(endpoint_view("p", state, router_of(Fleet(), receipts), 5.0))
     assert view["trust"] == {"share": 0.95, "held": 0, "failed": 1}
     prediction = view["prediction"]
     assert isinstance(prediction, dict)

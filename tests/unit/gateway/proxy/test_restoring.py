@@ -21,7 +21,9 @@ def test_what_is_right_is_the_very_same_object(data: bytes) -> None:
     assert restored(data, 4) is data
 
 
-@pytest.mark.parametrize("told", [b'"cached_tokens":12', b'"cached_tokens" : 0', b'"cached_tokens":null'])
+@pytest.mark.parametrize(
+    "told", [b'"cached_tokens":12', b'"cached_tokens" : 0', b'"cached_tokens":null']
+)
 def test_what_is_wrong_is_set(told: bytes) -> None:
     said = RIGHT.replace(b'"cached_tokens":4', told)
     assert restored(said, 4).replace(b" ", b"") == RIGHT
