@@ -70,7 +70,8 @@ class DisaggregationSettings:
       ``dynamo``: what is computed where it is decoded at most, and requests in a prefill
       endpoint's queue from which it gets no more;
     - ``fewest_tokens``: ``adaptive`` does not split when the decode endpoint lacks fewer;
-    - ``least_gain``: share of the whole request's cost that a pair must save;
+    - ``least_gain``: share of the whole request's cost that a pair must save; below 0, what it may
+      cost more: keeping prompts away from who decodes helps those, too, who are yet to come;
     - ``pace_share``, ``stall_share``, ``busy_seconds``: see `routing.pairs`; from a sweep over
       recorded conversations and answers of thousands of tokens: twice as much of either buys ITL
       with goodput, half as much the other way round;
@@ -89,7 +90,7 @@ class DisaggregationSettings:
     dynamo_local_tokens: float = 1_000.0
     dynamo_queue: int = 2
     fewest_tokens: float = 256.0
-    least_gain: float = 0.0
+    least_gain: float = -0.02
     pace_share: float = 1.0
     stall_share: float = 2.0
     busy_seconds: float = 10.0
