@@ -19,6 +19,8 @@ from bench.extproc import measure as asking_measure
 from bench.extproc import scenarios as asking_scenarios
 from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
+from bench.placement import measure as placing
+from bench.placement import scale as placing_scale
 from bench.prefill.command import prefill_faults
 from bench.replay.parallel import WorkerError
 from bench.replay.workloads import SAMPLE_NAME, TraceError
@@ -259,6 +261,43 @@ def events(
         if isinstance(figure, int | float):
             console.print(f"{name.replace('_', ' '):>20}  {number(figure)}")
     conclude(found, json, console)
+
+
+@app.command()
+def placement(
+    *,
+    scenarios: Annotated[
+        int, typer.Option(min=1, help="Small clusters that are searched exhaustively.")
+    ] = 3_000,
+    nodes: Annotated[int, typer.Option(min=100, help="Nodes of the large cluster.")] = 10_000,
+    plans: Annotated[int, typer.Option(min=10, help="Gangs that are planned on it.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    json: Json = None,
+) -> None:
+    """Compare device plans with an exhaustive search, and plan on a large cluster that changes.
+
+    Gangs of 64 pods, on nodes with eight GPUs each. Times are CPU.
+    """
+    console = console_for()
+    with console.status("comparing") as status:
+        comparison, notes = placing.compare(scenarios, seed, status.update)
+        scale = placing_scale.measure(nodes, plans, seed, status.update)
+    compared = {**to_builtins(comparison), "found_share": comparison.found_share}
+    console.print(figures_table("plans against an exhaustive search", [compared]))
+    for name, figure in to_builtins(scale).items():
+        console.print(f"{name.replace('_', ' '):>18}  {number(figure)}")
+    conclude(
+        results(
+            "placement",
+            parameters={"scenarios": scenarios, "nodes": nodes, "plans": plans, "seed": seed},
+            notes=notes,
+            rounds=[],
+            medians=[compared, to_builtins(scale)],
+            checks=placing.checks(comparison, scale),
+        ),
+        json,
+        console,
+    )
 
 
 @app.command()

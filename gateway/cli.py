@@ -15,6 +15,7 @@ from gateway.config import ConfigError, Settings, from_options, load, watch
 from gateway.embedded import EmbeddedFleet
 from gateway.explain.command import explain
 from gateway.logs import set_up_logging
+from gateway.planning.command import plan
 from gateway.sidecar.command import sidecar
 
 app = typer.Typer(
@@ -118,6 +119,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )(sidecar)
+app.command()(plan)
 
 
 def _add_commands() -> None:

@@ -89,7 +89,14 @@ class LinearTime:
         g0 = self._p00 * f0 + self._p01 * f1 + self._p02 * f2
         g1 = self._p01 * f0 + self._p11 * f1 + self._p12 * f2
         g2 = self._p02 * f0 + self._p12 * f1 + self._p22 * f2
-        scale = 1.0 / (_FORGET + f0 * g0 + f1 * g1 + f2 * g2)
+        spread = f0 * g0 + f1 * g1 + f2 * g2
+        if spread < 0.0:
+            # Forgetting and the bounds below have left what is no covariance: it would turn away
+            # from what is observed, for ever. The variances alone are one.
+            self._p01 = self._p02 = self._p12 = 0.0
+            g0, g1, g2 = self._p00 * f0, self._p11 * f1, self._p22 * f2
+            spread = f0 * g0 + f1 * g1 + f2 * g2
+        scale = 1.0 / (_FORGET + spread)
         step = scale * error
         fixed, slope, tilt = self._prior
         self.fixed = _bounded(self.fixed * exp(g0 * step), fixed)
@@ -153,8 +160,11 @@ class ScaledTime:
         if not seconds > 0.0 or amount < 0.0 or other < 0.0:
             return
         self.seen += 1
-        # The pool first: what all have in common must not end up in one endpoint's factor.
-        self._pool.observe(amount, other, seconds / self.factor)
+        # The pool first: what all have in common must not end up in one endpoint's factor. The
+        # factor's root is taken out rather than all of it: only the product of pool and factor is
+        # ever observed, so with all of it the two could drift apart, and whoever is rarely tried
+        # would look as slow as the pool has become. With half, what they have in common fades.
+        self._pool.observe(amount, other, seconds / sqrt(self.factor))
         self.follow()
         error = _clamped_log_error(seconds, self.seconds(amount, other))
         gain = max(_FACTOR_GAIN, 1.0 / (_PRIOR + self.seen))

@@ -1,3 +1,4 @@
+from math import exp
 from random import Random
 
 import pytest
@@ -124,3 +125,22 @@ def test_decode_time_is_learned_over_batch_and_context() -> None:
     for batch, kv in ((1, 500), (64, 32_000), (64, 512_000)):
         truth = 0.014 + 60e-6 * batch + 35e-9 * kv
         assert timing.inter_token_seconds(batch, kv) == pytest.approx(truth, rel=0.15)
+
+
+@pytest.mark.parametrize("overload", [600, 2_000, 6_000])
+def test_an_overload_does_not_spoil_what_is_learned_after_it(overload: int) -> None:
+    """Times that say little, and then a few endpoints of many in use: the others look the same."""
+    dice, pool = Random(3), PoolTiming()
+    members = [Timing(pool) for _ in range(24)]
+    for step in range(overload):
+        batch = dice.uniform(1.0, 60.0)
+        seconds = (0.013 + 0.00006 * batch) * exp(dice.gauss(0.8, 1.2))
+        members[step % 5].observe_decode(seconds, batch, 8_000.0 * batch)
+    for step in range(4_000):
+        batch = dice.uniform(1.0, 8.0)
+        seconds = 0.013 + 0.00006 * batch + 50e-9 * 8_000.0 * batch
+        members[step % 3].observe_decode(
+            seconds * exp(dice.gauss(0.0, 0.3)), batch, 8_000.0 * batch
+        )
+    untried = Timing(pool)
+    assert untried.inter_token_seconds(4.0, 32_000.0) == pytest.approx(0.0148, rel=0.25)
