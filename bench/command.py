@@ -367,8 +367,7 @@ def disaggregation(
         raise typer.Exit(2) from None
     found = splitting.medians(played)
     for name, arms in found.items():
-        rows = [{"arm": arm, **to_builtins(row)} for arm, row in arms.items()]
-        console.print(figures_table(name, rows, omit=("wall_seconds", "completion", "tpot_p99")))
+        console.print(figures_table(name, [splitting.for_people(*one) for one in arms.items()]))
     conclude(
         results(
             "disaggregation",

@@ -217,6 +217,28 @@ def figures(played: Replay, kv_bytes: float) -> Figures:
     )
 
 
+def for_people(arm: str, figures: Figures) -> dict[str, float | str | None]:
+    """One row of a table: seconds, shares in percent, times between tokens in milliseconds."""
+
+    def times(factor: float, value: float | None) -> float | None:
+        return None if value is None else round(factor * value, 2)
+
+    return {
+        "arm": arm,
+        "end_to_end": figures.e2e_mean,
+        "goodput_%": times(100.0, figures.goodput),
+        "TTFT": figures.ttft_mean,
+        "TTFT_p90": figures.ttft_p90,
+        "TTFT_p99": figures.ttft_p99,
+        "ITL_p50_ms": times(1e3, figures.itl_p50),
+        "ITL_p99_ms": times(1e3, figures.itl_p99),
+        "split_%": times(100.0, figures.split),
+        "moved_GB": figures.moved_gb,
+        "hits_%": times(100.0, figures.hits),
+        "expired": figures.expired,
+    }
+
+
 def gap_quantile(gaps: dict[int, int], share: float) -> float | None:
     """The time between two tokens that ``share`` of all tokens don't exceed; buckets of 1 %."""
     wanted, seen = share * sum(gaps.values()), 0

@@ -181,7 +181,9 @@ class DisaggregationSettings(Section, frozen=True):
     dynamo_local_tokens: CountOrZero = 1_000
     dynamo_queue: CountOrZero = 2
     fewest_tokens: CountOrZero = 256
-    least_gain: Fraction = 0.0
+    least_gain: Annotated[
+        float, msgspec.Meta(ge=-1, lt=1, description="a share, from -1 to 1")
+    ] = -0.02
     pace_share: Weight = 1.0
     stall_share: Weight = 2.0
     busy_seconds: Seconds = 10.0

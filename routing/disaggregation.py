@@ -3,9 +3,9 @@
 By the mode of the settings:
 
 - ``adaptive``: whatever costs less by the formulas of `routing.pairs`, the best single endpoint or
-  the best pair, unless a guard says that the pair would starve one of its sides: the prefill
-  endpoint's queue is long, the decode endpoint's memory is nearly full, or too much lies on the
-  prefill endpoint for nobody. Then requests stay whole, as long as that lasts;
+  the best pair. Guards leave out pairs that would starve one of their sides: the prefill endpoint's
+  queue is long, the decode endpoint's memory is nearly full, or too much lies on the prefill
+  endpoint for nobody. Where no pair is left requests stay whole, as long as that lasts;
 - ``always``: the best pair, where there is one;
 - ``threshold``: llm-d's ``prefix-based-pd-decider``: the policy chooses where to decode, and the
   request is split when that endpoint lacks at least ``threshold_tokens`` of the prompt;
@@ -115,20 +115,16 @@ class Disaggregation:
         settings = self.settings
         first = decision.choices[0].endpoint
         whole = view.best_whole(first)
-        pair = view.best_pair(prefillers, None, first)
-        reason: SplitReason | None = None
-        if pair is None:
-            reason = SplitReason.NO_PAIR
-        elif pair[2] > whole.whole_cost * (1.0 - settings.least_gain):
-            few = view.tokens_to_move(whole) < settings.fewest_tokens
-            reason = SplitReason.CACHED if few else SplitReason.WHOLE_CHEAPER
-        elif view.tokens_to_move(pair[1]) < settings.fewest_tokens:
-            reason = SplitReason.CACHED
-        else:
-            reason = view.guard(pair[0], pair[1])
-        if reason is not None or pair is None:
+        pair = view.best_pair(prefillers, None, first, guarded=True)
+        limit = whole.whole_cost * (1.0 - settings.least_gain)
+        if pair is None or pair[2] > limit or view.tokens_to_move(pair[1]) < settings.fewest_tokens:
             self._keep_whole(decision, whole)
-            return SplitReason.NO_PAIR if reason is None else reason
+            if view.refused is not None and view.refused_cost <= limit:
+                return view.refused
+            if pair is None and view.refused is None:
+                return SplitReason.NO_PAIR
+            cached = view.tokens_to_move(whole) < settings.fewest_tokens
+            return SplitReason.CACHED if cached else SplitReason.WHOLE_CHEAPER
         prefill, decode, _ = pair
         self._split(view, decision, pair)
         if prefill.cached > decode.cached + settings.fewest_tokens:

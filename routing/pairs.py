@@ -138,6 +138,8 @@ class View:
         "_token_bytes",
         "prompt",
         "ranked",
+        "refused",
+        "refused_cost",
     )
 
     def __init__(
@@ -163,6 +165,9 @@ class View:
         self._standings: dict[EndpointState, Standing] = {}
         self.ranked: list[Standing] = []
         """Prefill endpoints as `best_pair` has ranked them."""
+        self.refused: SplitReason | None = None
+        """Why a guard refused the cheapest of the pairs that it refused."""
+        self.refused_cost = inf
 
     def stand(self, state: EndpointState) -> Standing:
         """How the endpoint stands."""
@@ -224,11 +229,16 @@ class View:
         return best
 
     def best_pair(
-        self, prefillers: Sequence[EndpointState], decode: Standing | None, first: EndpointState
+        self,
+        prefillers: Sequence[EndpointState],
+        decode: Standing | None,
+        first: EndpointState,
+        *,
+        guarded: bool = False,
     ) -> tuple[Standing, Standing, float] | None:
         """The pair of the lowest cost, and that; for ``decode``, or whoever decodes best.
 
-        None when no two endpoints go with each other.
+        None when no two endpoints go with each other. ``guarded``: or when the guards refuse all.
         """
         ranked = [self.stand(state) for state in self._likely(prefillers, None)]
         ranked.sort(key=_prefill_cost)
@@ -246,9 +256,14 @@ class View:
                     continue
                 cost = source.prefill_cost + self.move(source, sink)
                 cost += sink.itl + sink.room + sink.decode_cost
-                if cost < least:
+                if cost >= least:
+                    continue
+                refusal = self.guard(source, sink) if guarded else None
+                if refusal is None:
                     best, least = (source, sink, cost), cost
-        if best is None and (len(ranked) > _DEEP or len(sinks) > _DEEP):
+                elif cost < self.refused_cost:
+                    self.refused, self.refused_cost = refusal, cost
+        if best is None and self.refused is None and (len(ranked) > _DEEP or len(sinks) > _DEEP):
             best = self._any_pair(ranked, sinks)
         return best
 

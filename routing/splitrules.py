@@ -70,7 +70,8 @@ class DisaggregationSettings:
       ``dynamo``: what is computed where it is decoded at most, and requests in a prefill
       endpoint's queue from which it gets no more;
     - ``fewest_tokens``: ``adaptive`` does not split when the decode endpoint lacks fewer;
-    - ``least_gain``: share of the whole request's cost that a pair must save;
+    - ``least_gain``: share of the whole request's cost that a pair must save; below 0, what it may
+      cost more: keeping prompts away from who decodes helps those, too, who are yet to come;
     - ``pace_share``, ``stall_share``, ``busy_seconds``: see `routing.pairs`; from a sweep over
       recorded conversations and answers of thousands of tokens: twice as much of either buys ITL
       with goodput, half as much the other way round;
@@ -89,7 +90,7 @@ class DisaggregationSettings:
     dynamo_local_tokens: float = 1_000.0
     dynamo_queue: int = 2
     fewest_tokens: float = 256.0
-    least_gain: float = 0.0
+    least_gain: float = -0.02
     pace_share: float = 1.0
     stall_share: float = 2.0
     busy_seconds: float = 10.0
@@ -102,19 +103,19 @@ class DisaggregationSettings:
             close = get_close_matches(self.mode, MODES, n=1)
             hint = f"did you mean {close[0]}?" if close else f"choose {', '.join(MODES)}"
             raise ValueError(f"mode is {self.mode!r}: {hint}")
-        for name, value in (
-            ("bytes_per_token", self.bytes_per_token),
-            ("bandwidth", self.bandwidth),
-            ("pace_share", self.pace_share),
-            ("busy_seconds", self.busy_seconds),
-            ("most_prefill_wait", self.most_prefill_wait),
-            ("most_kv_usage", self.most_kv_usage),
-            *((f"model_bytes_per_token[{m}]", b) for m, b in self.model_bytes_per_token.items()),
-            *(
-                (f"links[{link.label}].bytes_per_second", link.bytes_per_second)
-                for link in self.links
-            ),
-        ):
+        above = {
+            "bytes_per_token": self.bytes_per_token,
+            "bandwidth": self.bandwidth,
+            "pace_share": self.pace_share,
+            "busy_seconds": self.busy_seconds,
+            "most_prefill_wait": self.most_prefill_wait,
+            "most_kv_usage": self.most_kv_usage,
+        }
+        for model, size in self.model_bytes_per_token.items():
+            above[f"model_bytes_per_token[{model}]"] = size
+        for link in self.links:
+            above[f"links[{link.label}].bytes_per_second"] = link.bytes_per_second
+        for name, value in above.items():
             if not value > 0.0:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         for name, value in (

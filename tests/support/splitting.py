@@ -1,5 +1,7 @@
 """Routers over fleets with roles."""
 
+from collections.abc import Mapping
+
 from routing.decision import Decision
 from routing.disaggregation import DisaggregationSettings
 from routing.fleet import Endpoint, EndpointState, Fleet, Load
@@ -16,7 +18,7 @@ def router_of(
     mode: str = "always",
     *,
     settings: DisaggregationSettings | None = None,
-    labels: dict[str, tuple[tuple[str, str], ...]] | None = None,
+    labels: Mapping[str, tuple[tuple[str, str], ...]] | None = None,
     retries: RetrySettings | None = None,
     policy: str = "predicted_time",
 ) -> Router:

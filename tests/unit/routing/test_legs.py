@@ -144,7 +144,8 @@ def test_after_the_decode_endpoint_failed_the_next_one_computes_it_all() -> None
     assert not decision.split  # blocks can be read once, and by whom they were meant for
     assert decision.endpoint.ledger.prefill_tokens == 8_192
     assert router.replan_prefill(decision, 1.2)  # unless it is computed for this one again
-    assert decision.split
+    assert decision.prefill is not None
+    assert decision.prefill.phase is LegPhase.PLANNED
     assert decision.endpoint.ledger.prefill_tokens == 0
     router.abandoned(decision, 2.0)
     assert in_flight(router) == 0
