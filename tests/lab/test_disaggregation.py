@@ -116,7 +116,8 @@ def url(gateway: Gateway) -> str:
 async def streamed(gateway: Gateway, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The text and the usage of a streamed completion."""
     asked = {"model": MODEL, **body, "stream": True, "stream_options": {"include_usage": True}}
-    text, usage = "", {}
+    text = ""
+    usage: dict[str, Any] = {}
     limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=limit) as session,

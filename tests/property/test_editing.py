@@ -32,11 +32,11 @@ def test_only_what_was_named_changes(
     ascii_only: bool,
 ) -> None:
     body = json.dumps(said, indent=indent, ensure_ascii=ascii_only).encode()
-    encoded = [
+    first, second = (
         {name: json.dumps(value).encode() for name, value in fields.items()}
         for fields in (put, given_)
-    ]
-    result = json.loads(edited(body, *encoded, drop))
+    )
+    result = json.loads(edited(body, first, second, drop))
     expected = {name: value for name, value in said.items() if name not in drop}
     expected |= {name: value for name, value in given_.items() if name in said}
     expected |= {n: v for n, v in put.items() if not (n in given_ and n in said)} | {
