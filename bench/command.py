@@ -8,6 +8,7 @@ import uvloop
 from msgspec import to_builtins
 
 from bench import decide as decisions
+from bench import disaggregation as splitting
 from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
@@ -22,6 +23,9 @@ from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
 from bench.placement import measure as placing
 from bench.placement import scale as placing_scale
+from bench.prefill.command import prefill_faults
+from bench.replay.parallel import WorkerError
+from bench.replay.workloads import SAMPLE_NAME, TraceError
 from bench.report.command import report
 from bench.results import figures_table, number, results
 from bench.scaledown.command import scale_down
@@ -362,9 +366,71 @@ def exactness(
     )
 
 
+@app.command()
+def disaggregation(
+    trace: Annotated[
+        str,
+        typer.Argument(help=f"A trace of conversations as `replay` reads them; or {SAMPLE_NAME}."),
+    ] = SAMPLE_NAME,
+    *,
+    requests: Annotated[
+        int, typer.Option(min=100, help="Requests of each load at most.")
+    ] = splitting.REQUESTS,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Seeds; medians are taken over them.")
+    ] = splitting.SEEDS,
+    processes: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    json: Json = None,
+) -> None:
+    """Compare ways to split requests into prefill and decode, in virtual time.
+
+    Eight simulated engines in every arm; TTFT, time between tokens, goodput, bytes moved.
+    """
+    console = console_for()
+    cases = splitting.plan(trace, requests, seeds)
+    played = []
+    try:
+        splitting.workload_of(cases[0])
+        with console.status("replaying") as status:
+            for one in splitting.play_all(cases, processes):
+                played.append(one)
+                status.update(f"{len(played)} of {len(cases)}: {one.case}")
+    except (TraceError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    except WorkerError as error:
+        console.print(f"[red]error:[/red] {error}")
+        raise typer.Exit(2) from None
+    found = splitting.medians(played)
+    for name, arms in found.items():
+        console.print(figures_table(name, [splitting.for_people(*one) for one in arms.items()]))
+    conclude(
+        results(
+            "disaggregation",
+            parameters={
+                "trace": trace,
+                "requests": requests,
+                "seeds": seeds,
+                "engines": splitting.ENDPOINTS,
+                "arms": to_builtins(splitting.ARMS),
+            },
+            notes=[f"{load} is more than the fleet sustains" for load in splitting.overloads()],
+            rounds=to_builtins(played),
+            medians=[
+                {"load": load, "arm": arm, **to_builtins(row)}
+                for load, arms in found.items()
+                for arm, row in arms.items()
+            ],
+            checks=splitting.checks(found),
+        ),
+        json,
+        console,
+    )
+
+
 app.command()(chaos)
 app.command()(cluster)
 app.command()(soak)
+app.command()(prefill_faults)
 app.command()(report)
 app.command("scale-down")(scale_down)
 app.command()(scaler)

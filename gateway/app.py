@@ -123,6 +123,16 @@ class Gateway:
         """The port for operators, once started."""
         return self._admin.port
 
+    @property
+    def telemetry(self) -> Telemetry:
+        """What is counted."""
+        return self._telemetry
+
+    @staticmethod
+    def now() -> float:
+        """The clock of its decisions, in seconds."""
+        return _clock()
+
     def event_views(self) -> tuple[FeedView, ...]:
         """How the engines' cache events come in; empty when nobody follows them."""
         return tuple(view for pool in self._pools.values() for view in pool.event_views())

@@ -17,6 +17,7 @@ from gateway.explain.command import explain
 from gateway.logs import set_up_logging
 from gateway.placing.command import capacity
 from gateway.planning.command import plan
+from gateway.sidecar.command import sidecar
 
 app = typer.Typer(
     name="inferway",
@@ -115,6 +116,11 @@ def check_config(
 
 app.command()(explain)
 app.command()(capacity)
+app.command(
+    # Its flags are read as llm-d's are, which ours could not be.
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)(sidecar)
 app.command()(plan)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from endpoints.engines.transfer import dialect_named
 from endpoints.scaling.actuators.processes import ProcessTemplate
 from endpoints.scaling.policies import make_scaling_policy
 from gateway import pickerconfig, strictyaml
@@ -31,6 +32,7 @@ from gateway.settings import (
     Settings,
 )
 from routing.policies import make_policy
+from routing.roles import SPELLINGS, unknown_role
 
 __all__ = [
     "LIVE_KEYS",
@@ -363,6 +365,17 @@ def _endpoint_problem(settings: EndpointSettings, path: str) -> Problem | None:
             EndpointSettings(**known).endpoint()
         except ValueError as error:
             return Problem(f"{path}.{key}", str(error))
+    wrong = unknown_role(settings.labels.items())
+    if wrong is not None:
+        label, value = wrong
+        roles = ", ".join(SPELLINGS)
+        return Problem(f"{path}.labels.{label}", f"{value!r} is no role; use one of {roles}")
+    connector = settings.endpoint().connector
+    if connector:
+        try:
+            dialect_named(connector)
+        except ValueError as error:
+            return Problem(f"{path}.labels", str(error))
     return None
 
 

@@ -160,6 +160,7 @@ def new_router(
                 share=settings.retry_budget.fraction,
                 minimum_per_second=settings.retry_budget.minimum_per_second,
             ),
+            disaggregation=settings.disaggregation.decision(),
         ),
         new_residency(EventSettings() if events is None else events),
         Receipts(settings.receipts, settings.receipt_sample),

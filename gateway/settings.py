@@ -20,8 +20,10 @@ from endpoints.discovery.static import endpoint_from_url
 from endpoints.events import EventSettings
 from endpoints.kubernetes.connection import ClusterSettings, own_namespace
 from endpoints.scaling.policies import DEFAULT as DEFAULT_SCALING_POLICY
+from routing.disaggregation import DisaggregationSettings as Splitting
 from routing.fleet import Endpoint
 from routing.policies import DEFAULT_POLICY
+from routing.transfer import Link
 
 _DAY = 86_400.0
 
@@ -50,6 +52,15 @@ Fraction: TypeAlias = Annotated[
 ]
 Rate: TypeAlias = Annotated[
     float, msgspec.Meta(ge=0, le=1e6, description="a rate per second, at least 0")
+]
+Share: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1, description="a share, above 0 and at most 1")
+]
+Weight: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1000, description="a factor, above 0 and at most 1000")
+]
+Bandwidth: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1e15, description="bytes a second, above 0")
 ]
 ErrorStatus: TypeAlias = Annotated[
     int, msgspec.Meta(ge=400, le=599, description="a status of an error, 400 to 599")
@@ -172,6 +183,56 @@ class Objective(Section, frozen=True):
     itl: Seconds = 0.050
 
 
+class DisaggregationSettings(Section, frozen=True):
+    """When one endpoint computes a prompt for another; see `routing.disaggregation`."""
+
+    mode: Literal["adaptive", "always", "never", "threshold", "dynamo"] = "adaptive"
+    bytes_per_token: Count = 131_072
+    model_bytes_per_token: dict[Text, Count] = {}
+    bandwidth: Bandwidth = 12.5e9
+    links: dict[Text, Bandwidth] = {}
+    latency: Annotated[float, msgspec.Meta(ge=0, le=60, description="seconds, from 0 to 60")] = (
+        0.010
+    )
+    threshold_tokens: CountOrZero = 512
+    dynamo_local_tokens: CountOrZero = 1_000
+    dynamo_queue: CountOrZero = 2
+    fewest_tokens: CountOrZero = 256
+    least_gain: Annotated[
+        float, msgspec.Meta(ge=-1, lt=1, description="a share, from -1 to 1")
+    ] = -0.02
+    pace_share: Weight = 1.0
+    stall_share: Weight = 2.0
+    busy_seconds: Seconds = 10.0
+    most_prefill_wait: Weight = 2.0
+    most_kv_usage: Share = 0.9
+    most_stranded: Fraction = 0.2
+
+    def decision(self) -> Splitting:
+        """The same for whoever decides."""
+        return Splitting(
+            mode=self.mode,
+            bytes_per_token=float(self.bytes_per_token),
+            model_bytes_per_token={
+                model: float(size) for model, size in self.model_bytes_per_token.items()
+            },
+            bandwidth=self.bandwidth,
+            latency=self.latency,
+            links=tuple(Link(label, speed) for label, speed in self.links.items()),
+            threshold_tokens=float(self.threshold_tokens),
+            dynamo_local_tokens=float(self.dynamo_local_tokens),
+            dynamo_queue=self.dynamo_queue,
+            fewest_tokens=float(self.fewest_tokens),
+            least_gain=self.least_gain,
+            pace_share=self.pace_share,
+            stall_share=self.stall_share,
+            busy_seconds=self.busy_seconds,
+            most_prefill_wait=self.most_prefill_wait,
+            most_kv_usage=self.most_kv_usage,
+            most_stranded=self.most_stranded,
+        )
+
+
 class RoutingSettings(Section, frozen=True):
     """How endpoints are chosen."""
 
@@ -186,6 +247,7 @@ class RoutingSettings(Section, frozen=True):
     objectives: dict[Text, Objective] = {}
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     breaker: BreakerSettings = BreakerSettings()
+    disaggregation: DisaggregationSettings = DisaggregationSettings()
 
 
 class KvEventSettings(Section, frozen=True):
@@ -244,6 +306,11 @@ class ProxySettings(Section, frozen=True):
     upstream_ca_file: Text | None = None
     upstream_verify: bool = True
     retry_statuses: tuple[ErrorStatus, ...] = (429, 502, 503, 504)
+    prefill_patience: Annotated[
+        float, msgspec.Meta(ge=1, le=1000, description="a factor, from 1 to 1000")
+    ] = 4.0
+    prefill_grace: Seconds = 1.0
+    prefill_retries: CountOrZero = 1
     internal_fields: Literal["strip", "refuse"] = "strip"
     forwarded: Literal["append", "replace", "off"] = "append"
 

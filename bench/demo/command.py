@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.cluster.command import show as show_cluster
+from bench.demo.disaggregated import comparison, run_arms
 from bench.demo.driver import Outcome, PlannedRequest, drive
+from bench.demo.hardware import MODEL, PRESET, server_arguments
 from bench.demo.report import Summary, summarise, table
 from bench.demo.scaling import show
 from bench.traces.expand import prompt_text
@@ -25,10 +27,7 @@ from gateway.settings import KvEventSettings
 from gateway.tokenizing.service import ENGINE
 from routing.policies import DEFAULT_POLICY, POLICIES
 
-MODEL = "sim-70b"
-_PRESET = "70b-h100x4"
 _TOKENIZING_SECONDS = 1.0
-_CACHE_TOKENS = 460_000  # KV cache of a 70B model on four 80 GB GPUs
 
 
 def demo(
@@ -48,6 +47,19 @@ def demo(
         list[str] | None,
         typer.Option(help="A policy to run; may be repeated. [round_robin, the default]"),
     ] = None,
+    disaggregated: Annotated[
+        bool,
+        typer.Option(
+            "--disaggregated",
+            help="Compare whole requests with split ones on as many servers, instead of policies.",
+        ),
+    ] = False,
+    prefill_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="With --disaggregated: share of the servers that only prefill."
+        ),
+    ] = 0.75,
     exact: Annotated[
         bool,
         typer.Option(
@@ -76,6 +88,9 @@ def demo(
     caches are real; only the servers' step times and words are made up. Each policy
     meets fresh servers. Times are given at the recorded speed. In the last run the gateway
     knows the caches exactly: it follows the servers' cache events and asks them for token ids.
+
+    With --disaggregated the same requests meet as many servers whose roles differ: whole requests,
+    prompts computed on some servers and continued on others, and servers that do both.
     """
     console = Console()
     if cluster:
@@ -84,6 +99,8 @@ def demo(
     if scale:
         _show_scaling(console)
         return
+    if disaggregated and servers < 2:
+        raise typer.BadParameter("splitting needs two servers", param_hint="--servers")
     policies = policy or ["round_robin", DEFAULT_POLICY]
     for name in policies:
         if name not in POLICIES:
@@ -94,9 +111,13 @@ def demo(
         console.print(
             f"{len(plan)} requests, {sum(row.input_length for row in rows) // len(rows):,} prompt "
             f"and {sum(row.output_length for row in rows) // len(rows)} output tokens each, "
-            f"in {plan[-1].at:.0f} s, on {servers} servers ({_PRESET}), "
+            f"in {plan[-1].at:.0f} s, on {servers} servers ({PRESET}), "
             f"{1 / time_scale:g} times faster than real"
         )
+        if disaggregated:
+            arms = run_arms(plan, servers, prefill_share, time_scale, console)
+            console.print(comparison(arms))
+            raise typer.Exit(1 if any(arm.failures for arm in arms) else 0)
         runs = [(name, False) for name in policies]
         if exact:
             runs.append((policies[-1], True))
@@ -172,9 +193,7 @@ async def run_one(
     """
     fleet = EmbeddedFleet(
         (
-            *("--servers", str(servers), "--model", MODEL, "--preset", _PRESET),
-            *("--cache-tokens", str(_CACHE_TOKENS), "--time-scale", str(time_scale)),
-            *("--max-batched-tokens", "8192"),
+            *server_arguments(servers, time_scale),
             *(("--kv-events",) if exact else ()),
         )
     )

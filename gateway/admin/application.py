@@ -16,6 +16,7 @@ from gateway.admin.metrics import (
     PrefixMetrics,
     RequestMetrics,
     RetryMetrics,
+    SplitMetrics,
 )
 from gateway.admin.predictions import PredictionMetrics
 from gateway.admin.receipts import ReceiptPage, receipt_page
@@ -114,6 +115,7 @@ class _Pages:
             RequestMetrics(telemetry),
             PrefixMetrics(brains),
             RetryMetrics(brains),
+            SplitMetrics(brains, now),
             CertificateMetrics(certificate_end),
             EndpointMetrics(brains, telemetry, now),
             PredictionMetrics(brains),

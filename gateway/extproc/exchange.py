@@ -26,16 +26,17 @@ from gateway.apis.renaming import NameBack
 from gateway.apis.splice import without_fields
 from gateway.apis.usage import is_stream_error
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
+from gateway.extproc.addresses import address_of
 from gateway.extproc.context import ProcessorContext
 from gateway.extproc.operations import operation_of, path_of
 from gateway.extproc.partial import read_part
-from gateway.extproc.wire import DESTINATION, NO_CHANGE, Change, Fields
+from gateway.extproc.wire import DESTINATION, NO_CHANGE, PREFILLER, Change, Fields
 from gateway.following import renamed, set_priority, target_of
 from gateway.meter import ResponseMeter
 from gateway.objectives import targets_of
 from gateway.ours import internal_fields
 from gateway.pickerbooks import DEFAULT_FLOW, Flow, Rewrite
-from gateway.record import RequestRecord
+from gateway.record import RequestRecord, SplitRecord
 from routing.decision import Decision, Rejection
 
 _REPORT_EVERY = 32  # events between two progress reports to the ledger
@@ -250,16 +251,29 @@ class Exchange:
         context.books.chosen(self._flow, decision.endpoint.name)
         record.attempts = 1
         record.endpoint = decision.endpoint.name
-        router.sent(decision, context.now())
+        now = context.now()
+        if decision.prefill is not None:
+            router.prefill_sent(decision, now)  # by the sidecar, as soon as it has the request
+        router.sent(decision, now)
         change = Change(
-            set=() if b"x-request-id" in asked.fields else self._own_id(),
-            remove=self._taken_out(asked),
+            set=self._set_fields(asked, decision),
+            remove=self._taken_out(asked, splits=decision.prefill is not None),
             destination=self._book.destination(decision, context.settings.fallbacks),
         )
         return Pick(change, None if body is asked.body else body)
 
-    def _own_id(self) -> tuple[tuple[str, bytes], ...]:
-        return (("x-request-id", self._record.request_id.encode()),)
+    def _set_fields(self, asked: Asked, decision: Decision) -> tuple[tuple[str, bytes], ...]:
+        own: tuple[tuple[str, bytes], ...] = ()
+        if b"x-request-id" not in asked.fields:
+            own = (("x-request-id", self._record.request_id.encode()),)
+        if decision.prefill is None:
+            return own
+        # The sidecar beside the decode endpoint sends the prefill leg there (llm-d's contract).
+        prefill = decision.prefill.endpoint.endpoint
+        self._record.split = split = SplitRecord()
+        split.connector = prefill.connector
+        split.prefill_endpoint = prefill.name
+        return (*own, (PREFILLER, address_of(prefill.url)[1].encode()))
 
     def _within(self, asked: Asked) -> frozenset[str] | None:
         context = self._context
@@ -267,15 +281,16 @@ class Exchange:
             return self._book.within(entry.strip() for entry in named.decode("latin-1").split(","))
         return None if asked.subset is None else self._book.within(asked.subset)
 
-    def _taken_out(self, asked: Asked) -> tuple[str, ...]:
+    def _taken_out(self, asked: Asked, *, splits: bool) -> tuple[str, ...]:
         """Fields that must not reach the endpoint as the client wrote them."""
         names = [name.decode("latin-1") for name in internal_fields(asked.fields)]
         if names and self._context.internal_fields == "refuse":
             controls = [name for name in names if not name.startswith("x-gateway-")]
             if controls:
                 self._refuse_internal(controls[0])
-        if DESTINATION in names:
-            names.remove(DESTINATION)  # ours takes its place
+        for ours in (DESTINATION, PREFILLER) if splits else (DESTINATION,):
+            if ours in names:
+                names.remove(ours)  # ours takes its place
         if asked.observed and b"accept-encoding" in asked.fields:
             names.append("accept-encoding")  # token counts can't be read from compressed answers
         return tuple(names)
@@ -392,6 +407,9 @@ class Exchange:
             cached_tokens=record.cached_tokens,
             completion_tokens=record.completion_tokens,
         )
+        leg = decision.prefill
+        if record.split is not None and leg is not None and leg.transfer_observed is not None:
+            record.split.transfer_bytes, record.split.transfer_seconds = leg.transfer_observed
         record.bytes_out = meter.bytes
         record.output_events = meter.events
         record.inter_token = meter.inter_token

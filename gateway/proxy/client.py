@@ -21,6 +21,7 @@ from gateway.proxy.heads import Origin, RequestHead, own_response
 from gateway.proxy.outbox import Sender
 from gateway.proxy.reader import Arrivals, Reading, RequestReader
 from gateway.proxy.roster import Roster
+from gateway.proxy.sidecar import SidecarExchange
 from gateway.record import RequestRecord
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -174,7 +175,10 @@ class ClientConnection(Connection, Arrivals):
 
     def exchange(self, head: RequestHead, body: bytes) -> Exchange:
         """What answers a request."""
-        return Exchange(self._context, self, head, body, self.record(head, body))
+        context, record = self._context, self.record(head, body)
+        if context.pairing is not None:
+            return SidecarExchange(context, self, head, body, record)
+        return Exchange(context, self, head, body, record)
 
     def record(self, head: RequestHead, body: bytes) -> RequestRecord:
         """The books of a request that begins."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from gateway.brains import Brains
 from gateway.proxy.cors import Cors
+from gateway.proxy.kvfacts import KvFacts
+from gateway.proxy.pairing import Pairing
+from gateway.proxy.patience import Patience
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
 from gateway.routes.edits import FieldEdits
@@ -40,6 +43,16 @@ class ProxyContext:
     """Whether endpoints are told the host that the client named, instead of their own."""
     edits: FieldEdits | None = None
     """What routes change in responses' heads."""
+    pairing: Pairing | None = None
+    """Of a sidecar: requests are not routed but paired with what they name."""
+    patience: Patience = field(init=False)
+    """How long prefill legs are waited for."""
+    kv_facts: KvFacts = field(init=False)
+    """What prefill servers tell of themselves."""
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.settings.prefill_patience, self.settings.prefill_grace)
+        self.kv_facts = KvFacts(self.pools)
 
     @property
     def overloaded(self) -> bool:

@@ -134,36 +134,46 @@ class Delivery(ResponseSink, Waiter):
         self._upstream = connection
         self._phase = Phase.WAITING
         now = context.now()
-        endpoint = self.decision.endpoint.endpoint
-        record.endpoint = endpoint.name
+        record.endpoint = self.decision.endpoint.endpoint.name
+        self._relay = self._new_relay()
+        connection.send(
+            self, self._request_head(), self._body, bodiless=self._head.method == "HEAD"
+        )
+        if self._client.write_blocked:
+            connection.pause()
+        self.router.sent(self.decision, now)
+
+    def _request_head(self) -> bytes:
+        record = self._record
         # An engine must not see one id twice at a time, and an abort may still be under way.
         suffix = f"-{record.attempts - 1}" if record.attempts > 1 else ""
         authority = self._pool.address.authority
-        if context.keeps_host:
+        if self._context.keeps_host:
             authority = self._head.header(b"host", authority)
-        head = request_head(
+        return request_head(
             self._head,
             authority,
             f"{record.request_id}{suffix}".encode(),
             len(self._body),
             self._client.origin,
         )
-        self._relay = Relay(
+
+    def _new_relay(self) -> Relay:
+        """The way to the client for an answer of the record's endpoint."""
+        context, record = self._context, self._record
+        relay = Relay(
             self._client,
             self._head,
             request_id=record.request_id.encode(),
-            endpoint=endpoint.name.encode(),
+            endpoint=record.endpoint.encode(),
             extra=context.cors.response_fields(self._head),
             own_cors=context.cors.on,
             keep_alive=self._keep_alive,
             edits=context.edits,
         )
         if self._asked_model:
-            self._relay.rename_back(record.model, self._asked_model)
-        connection.send(self, head, self._body, bodiless=self._head.method == "HEAD")
-        if self._client.write_blocked:
-            connection.pause()
-        self.router.sent(self.decision, now)
+            relay.rename_back(record.model, self._asked_model)
+        return relay
 
     def not_connected(self, reason: str) -> None:
         """The endpoint can't be reached."""
@@ -188,8 +198,12 @@ class Delivery(ResponseSink, Waiter):
         self._record.retries += (reason,)
         self._drop_upstream()
         self._pool = self._context.pools.of(self.decision.endpoint.endpoint)
-        self._attempt()
+        self._again()
         return True
+
+    def _again(self) -> None:
+        """Begin at the endpoint that the brain moved the request to."""
+        self._attempt()
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

@@ -42,6 +42,7 @@ from gateway.paths import BadTargetError, matchable_path
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.delivery import ClientSide, Delivery, Owner
 from gateway.proxy.heads import RequestHead, own_response
+from gateway.proxy.prefill import SplitDelivery
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
 from gateway.waiting import NoRoomError, Ticket, WaitingRoom
@@ -275,7 +276,8 @@ class Exchange(Owner):
         )
 
     def _deliver(self, api: Api, router: Router, decision: Decision) -> None:
-        self._delivery = Delivery(
+        kind = Delivery if decision.prefill is None else SplitDelivery
+        self._delivery = kind(
             self._context,
             self._client,
             self,
@@ -373,6 +375,8 @@ class Exchange(Owner):
             if decision.attempts:
                 record.failed_endpoints = tuple(one.endpoint for one in decision.attempts)
             record.predicted_cached_tokens = choice.cached_tokens
+            if decision.prefill is not None and decision.split:
+                record.predicted_cached_tokens = decision.prefill.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
             self._delivery.router.over(decision)
             if self._context.log_traffic is not None:

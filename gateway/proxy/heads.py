@@ -156,11 +156,11 @@ def request_head(
     request_id: bytes,
     body_length: int,
     origin: Origin,
-    further: bytes = b"",
+    extra: bytes = b"",
 ) -> bytes:
     """The head that goes to an endpoint: the client's fields less what ends at this hop.
 
-    ``further`` are whole header lines.
+    ``extra``: whole lines of our own.
     """
     fields = head.fields
     connection = fields.get(b"connection")
@@ -178,10 +178,10 @@ def request_head(
     for name, value in head.headers:
         if _passes(name) and name not in named:
             lines += (name, b": ", value, b"\r\n")
-    lines += (origin.lines(fields), further)
+    lines.append(origin.lines(fields))
     if body_length or head.method in _WITH_BODY:
         lines.append(b"content-length: %d\r\n" % body_length)
-    lines.append(b"\r\n")
+    lines += (extra, b"\r\n")
     return b"".join(lines)
 
 

@@ -175,9 +175,13 @@ class Pools:
 
     def of(self, endpoint: Endpoint) -> EndpointPool:
         """The pool of an endpoint."""
-        pool = self._pools.get(endpoint.url)
+        return self.at(endpoint.url)
+
+    def at(self, url: str) -> EndpointPool:
+        """The pool of whoever listens at ``scheme://host:port``."""
+        pool = self._pools.get(url)
         if pool is None:
-            pool = self._pools[endpoint.url] = self._new(endpoint.url)
+            pool = self._pools[url] = self._new(url)
         return pool
 
     def _new(self, url: str) -> EndpointPool:
