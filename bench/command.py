@@ -13,7 +13,9 @@ from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
 from bench.chaos.command import chaos, soak
+from bench.cluster.command import cluster
 from bench.conclusion import Json, conclude, console_for
+from bench.discovery import measure as discovering
 from bench.extproc import comparison as asking
 from bench.extproc import measure as asking_measure
 from bench.extproc import scenarios as asking_scenarios
@@ -264,6 +266,37 @@ def events(
 
 
 @app.command()
+def discovery(
+    *,
+    pods: Annotated[int, typer.Option(min=1, help="Pods of the pool.")] = 200,
+    ports: Annotated[int, typer.Option(min=1, max=8, help="Ports of each pod.")] = 8,
+    rate: Annotated[float, typer.Option(min=0.1, help="Pods changed a second.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Seconds of that.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Which pods change how.")] = 0,
+    json: Json = None,
+) -> None:
+    """Follow a cluster whose pods come and go: missed and phantom endpoints, lag, memory."""
+    console = console_for()
+    with console.status("churning"):
+        found = uvloop.run(discovering.measure(pods, ports, rate, seconds, seed))
+    figures = to_builtins(found)
+    notes = figures.pop("examples")
+    console.print(figures_table("discovery", [figures]))
+    conclude(
+        results(
+            "discovery",
+            parameters={"pods": pods, "ports": ports, "rate": rate, "seconds": seconds},
+            rounds=[figures],
+            medians=[figures],
+            checks=discovering.checks(found),
+            notes=notes,
+        ),
+        json,
+        console,
+    )
+
+
+@app.command()
 def placement(
     *,
     scenarios: Annotated[
@@ -393,6 +426,7 @@ def disaggregation(
 
 
 app.command()(chaos)
+app.command()(cluster)
 app.command()(soak)
 app.command()(prefill_faults)
 app.command()(report)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gateway.brains import Brains
 from gateway.extproc.addresses import AddressBook
 from gateway.extproc.context import ProcessorContext
+from gateway.extproc.pools import PickerPools
 from gateway.extproc.server import ExtProcServer
 from gateway.pickerbooks import PickerBooks
 from gateway.proxy.context import ProxyContext
@@ -71,6 +72,7 @@ class Bodies:
                 log_request=shared.log_request,
                 log_traffic=shared.log_traffic,
                 tokenizing=shared.tokenizing,
+                pools=None if settings.kubernetes is None else PickerPools(shared.brains),
                 objectives=settings.routing.objectives,
                 internal_fields=settings.proxy.internal_fields,
                 max_json_depth=settings.proxy.max_json_depth,
@@ -108,10 +110,9 @@ class Bodies:
         self._running.push_async_callback(self.processor.stop)
         await self.processor.start(tls)
 
-    async def _start_proxy(self, settings: Settings) -> None:
-        shared, proxy = self._shared, settings.proxy
-        if settings.listen.tls is not None:
-            self.certificate = ServerTls(settings.listen.tls)
+    def proxy_context(self) -> ProxyContext:
+        """What the connections of one port share, each port with connections of its own behind."""
+        shared, settings, proxy = self._shared, self._settings, self._settings.proxy
         pools = Pools(
             PoolSettings(
                 connect_timeout=proxy.connect_timeout,
@@ -120,7 +121,7 @@ class Bodies:
                 tls=upstream_context(proxy),
             )
         )
-        context = ProxyContext(
+        return ProxyContext(
             brains=shared.brains,
             pools=pools,
             telemetry=shared.telemetry,
@@ -133,8 +134,12 @@ class Bodies:
             created=shared.created,
             cors=Cors(settings.cors),
         )
+
+    async def _start_proxy(self, settings: Settings) -> None:
+        if settings.listen.tls is not None:
+            self.certificate = ServerTls(settings.listen.tls)
         self.proxy = ProxyServer(
-            context,
+            self.proxy_context(),
             settings.listen.host,
             settings.listen.port,
             tls=None if self.certificate is None else self.certificate.context,
@@ -146,6 +151,8 @@ class Bodies:
         """The fleet has these endpoints now."""
         if self.processor_context is not None:
             self.processor_context.book.changed()
+            if self.processor_context.pools is not None:
+                self.processor_context.pools.changed()
             self.processor_context.books.keep_endpoints(names)
 
     def served(self) -> str:

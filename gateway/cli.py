@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gateway.app import Gateway, StartError
+from gateway.capacity.command import capacity
 from gateway.config import ConfigError, Settings, from_options, load, watch
 from gateway.embedded import EmbeddedFleet
 from gateway.explain.command import explain
@@ -119,6 +120,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )(sidecar)
+app.command()(capacity)
 app.command()(plan)
 
 

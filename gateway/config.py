@@ -5,7 +5,9 @@ is, which value is wrong and what would be right. docs/configuration.md explains
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from gateway.settings import (
     AdminSettings,
     CorsSettings,
     EndpointSettings,
+    KubernetesSettings,
     ListenSettings,
     LogSettings,
     ProxySettings,
@@ -59,6 +62,8 @@ class ConfigError(ValueError):
     def __str__(self) -> str:
         return "\n  ".join([f"{self.source} can't be used:", *map(str, self.problems)])
 
+
+_CONTROLLER = re.compile(r"[a-z0-9][a-z0-9.-]*/[A-Za-z0-9/._~%!$&'()*+,;=:-]+")
 
 LIVE_KEYS = frozenset({"endpoints", "routing.policy", "log.level"})
 """What a running gateway takes over from a changed file.
@@ -211,9 +216,11 @@ def _checked(data: object, source: str) -> Settings:
         *_routing_problems(settings.routing),
         *_port_problems(settings.listen, settings.admin),
         *_extproc_problems(settings),
+        *_kubernetes_problems(settings.kubernetes),
         *_proxy_problems(settings.proxy),
         *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
+        *_gateway_api_problems(settings),
     )
     if problems:
         raise ConfigError(source, problems)
@@ -261,6 +268,25 @@ def _extproc_problems(settings: Settings) -> Iterator[Problem]:
             "extproc.max_message_bytes",
             f"{extproc.max_message_bytes} is less than max_body_bytes, {extproc.max_body_bytes}: "
             "in BUFFERED mode a body is one message",
+        )
+
+
+def _kubernetes_problems(kubernetes: KubernetesSettings | None) -> Iterator[Problem]:
+    if kubernetes is None:
+        return
+    if kubernetes.url is not None and kubernetes.kubeconfig is not None:
+        yield Problem("kubernetes.kubeconfig", "has no effect beside kubernetes.url; drop one")
+    for key in ("token_file", "ca_file"):
+        if getattr(kubernetes, key) is not None and kubernetes.url is None:
+            yield Problem(f"kubernetes.{key}", "goes with kubernetes.url only")
+    if kubernetes.context is not None and kubernetes.kubeconfig is None:
+        yield Problem("kubernetes.context", "goes with kubernetes.kubeconfig only")
+    for group in kubernetes.rule_groups:
+        if group.count("/") != 1:
+            yield Problem("kubernetes.rule_groups", f"{group!r} is not right; write group/version")
+    if not kubernetes.inference_pools and not kubernetes.services:
+        yield Problem(
+            "kubernetes.services", "nothing is served: name a Service, or let inference_pools be"
         )
 
 
@@ -317,3 +343,24 @@ def _endpoint_problem(settings: EndpointSettings, path: str) -> Problem | None:
         except ValueError as error:
             return Problem(f"{path}.labels", str(error))
     return None
+
+
+def _gateway_api_problems(settings: Settings) -> Iterator[Problem]:
+    gateways = settings.gateway_api
+    if gateways is None:
+        return
+    if settings.kubernetes is None:
+        yield Problem("gateway_api", "needs a cluster: add a `kubernetes` section")
+    if not gateways.addresses:
+        yield Problem("gateway_api.addresses", "is empty: name an address to listen on")
+    for key in ("addresses", "published"):
+        for address in getattr(gateways, key):
+            try:
+                ip_address(address)
+            except ValueError:
+                yield Problem(f"gateway_api.{key}", f"{address!r} is no IP address")
+    if not _CONTROLLER.fullmatch(gateways.controller):
+        yield Problem(
+            "gateway_api.controller",
+            f"{gateways.controller!r} is not of the form example.com/name",
+        )

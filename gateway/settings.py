@@ -9,8 +9,16 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from endpoints.discovery.kubernetes.labels import NODE_LABELS
+from endpoints.discovery.kubernetes.pods import LabelRules
+from endpoints.discovery.kubernetes.settings import (
+    RULE_GROUPS,
+    DiscoverySettings,
+    ServiceSource,
+)
 from endpoints.discovery.static import endpoint_from_url
 from endpoints.events import EventSettings
+from endpoints.kubernetes.connection import ClusterSettings, own_namespace
 from routing.disaggregation import DisaggregationSettings as Splitting
 from routing.fleet import Endpoint
 from routing.policies import DEFAULT_POLICY
@@ -72,6 +80,11 @@ FieldPattern: TypeAlias = Annotated[
 ]
 Method: TypeAlias = Annotated[
     str, msgspec.Meta(pattern="^[A-Z]+$", description="a method in capitals, such as GET")
+]
+
+
+NamespacedName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^[a-z0-9.-]+/[a-z0-9.-]+$", description="namespace/name")
 ]
 
 
@@ -323,6 +336,82 @@ class ExtProcSettings(Section, frozen=True):
     drain_seconds: Seconds = 30.0
 
 
+class KubernetesService(Section, frozen=True):
+    """A headless Service whose endpoints are a pool; ``port``: its number or name, null: all."""
+
+    name: Text
+    namespace: Text | None = None
+    port: Port | Text | None = None
+
+
+class KubernetesSettings(Section, frozen=True):
+    """Pools from a cluster: which one, and which of its pools."""
+
+    url: Text | None = None
+    kubeconfig: Text | None = None
+    context: Text | None = None
+    token_file: Text | None = None
+    ca_file: Text | None = None
+    namespaces: tuple[Text, ...] = ()
+    pools: tuple[Text, ...] = ()
+    picker: Text | None = None
+    inference_pools: bool = True
+    services: tuple[KubernetesService, ...] = ()
+    nodes: bool = True
+    pod_labels: tuple[Text, ...] = ()
+    node_labels: tuple[Text, ...] = NODE_LABELS
+    rule_groups: tuple[Text, ...] = RULE_GROUPS
+
+    def cluster(self) -> ClusterSettings:
+        """How to reach its API server."""
+        return ClusterSettings(
+            self.url, self.kubeconfig, self.context, self.token_file, self.ca_file
+        )
+
+    def discovery(self) -> DiscoverySettings:
+        """What is looked for there; without namespaces, in the one that we run in."""
+        here = own_namespace()
+        everywhere = "*" in self.namespaces
+        return DiscoverySettings(
+            namespaces=() if everywhere else self.namespaces or (here,),
+            pools=self.pools,
+            picker=self.picker,
+            inference_pools=self.inference_pools,
+            services=tuple(
+                ServiceSource(one.namespace or here, one.name, one.port) for one in self.services
+            ),
+            nodes=self.nodes,
+            labels=LabelRules(self.pod_labels, self.node_labels),
+            rule_groups=self.rule_groups,
+        )
+
+
+class GatewayPort(Section, frozen=True):
+    """A port that Gateways name, and the one that is listened on instead; 0: any free one."""
+
+    gateway: Port
+    listen: Port
+
+
+class PickerSettings(Section, frozen=True):
+    """How other people's endpoint pickers are asked."""
+
+    timeout: Seconds = 10.0
+    connect_timeout: Seconds = 1.0
+    tls: Literal["off", "unverified"] = "off"
+
+
+class GatewayApiSettings(Section, frozen=True):
+    """Being a Gateway API implementation in the cluster of ``kubernetes``."""
+
+    controller: Text = "inferway.dev/gateway-controller"
+    addresses: tuple[Text, ...] = ("127.0.0.1",)
+    published: tuple[Text, ...] = ()
+    service: NamespacedName | None = None
+    ports: tuple[GatewayPort, ...] = ()
+    pickers: PickerSettings = PickerSettings()
+
+
 class LogSettings(Section, frozen=True):
     """What is written about it all."""
 
@@ -340,6 +429,8 @@ class Settings(Section, frozen=True):
     extproc: ExtProcSettings | None = None
     admin: AdminSettings = AdminSettings()
     endpoints: tuple[EndpointSettings, ...] = ()
+    kubernetes: KubernetesSettings | None = None
+    gateway_api: GatewayApiSettings | None = None
     routing: RoutingSettings = RoutingSettings()
     kv_events: KvEventSettings | None = None
     tokenizers: dict[Text, Text] = {}

@@ -46,6 +46,8 @@ from routing.prefix.views import Views
 from routing.receipts import Receipts
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
+from routing.saturation import saturation
+from routing.traffic import Traffic
 
 _RESIDENCY_BYTES: Final = 256 << 20
 _TRUSTED: Final = 0.9  # trust in an endpoint's cache from which a first token teaches at once
@@ -112,6 +114,8 @@ class Router:
             fleet, self.views, self.disaggregation, settings.default_cache_tokens
         )
         """What becomes of prefill legs."""
+        self.traffic: Traffic | None = None
+        """What requests were like, for whoever decides on the pool's size; None: nobody does."""
         self._scales: dict[str | None, TokenScale] = {}  # by model
         self._outputs: dict[str | None, OutputLength] = {}
 
@@ -128,6 +132,7 @@ class Router:
         if request.within is not None:
             inside = [state for state in group.endpoints if state.name in request.within]
             if not inside:
+                self._refused(now)
                 return Rejection(
                     RejectionKind.NO_ENDPOINT,
                     "no healthy endpoint among those that the request is limited to",
@@ -140,6 +145,7 @@ class Router:
         if limit is not None:
             free = [state for state in group.endpoints if state.ledger.requests < limit]
             if not free:
+                self._refused(now)
                 return Rejection(
                     RejectionKind.OVERLOADED,
                     f"every endpoint has its {limit} requests in flight",
@@ -168,6 +174,8 @@ class Router:
         if self.receipts is not None:
             self.receipts.routed(decision, now)
         self._reserve(decision, now)
+        if self.traffic is not None:
+            self.traffic.route(decision, now)
         self.recent.append(decision)
         return decision
 
@@ -282,6 +290,8 @@ class Router:
             self._moved(decision, now)
         elif decision.request.streamed and state.trust.share >= _TRUSTED:
             self._learn_prefill(decision, now, 0.0)
+        if self.traffic is not None:
+            self.traffic.begin(decision, now)
         self.fleet.table.settle()
 
     def progress(self, decision: Decision, now: float, tokens: int) -> None:
@@ -321,6 +331,8 @@ class Router:
             output.observe(completion_tokens)
         if self._belongs(state):
             self.fleet.observe_success(state.name, decision, now)
+        if self.traffic is not None:
+            self.traffic.finish(decision, now)
         self.fleet.table.settle()
 
     def failed(
@@ -342,6 +354,8 @@ class Router:
         self._end(decision, now)
         state = decision.endpoint
         decision.attempts.append(FailedAttempt(state.name, now, reason, refused))
+        if self.traffic is not None:
+            self.traffic.fail(now)
         if blameless:
             self.fleet.unproven(state, decision)
         elif self._belongs(state):
@@ -474,6 +488,11 @@ class Router:
             self.views.restarted(endpoint.name)
         return self.fleet.upsert(endpoint, now)
 
+    def saturated(self, model: str | None, now: float) -> bool:
+        """Whether who serves ``model`` is so busy that requests which may be shed should be."""
+        group = self.fleet.candidates(model)
+        return group is not None and saturation(group.endpoints, now) >= 1.0
+
     def remove_endpoint(self, name: str) -> EndpointState | None:
         """Take an endpoint out; what is in flight there may still end well."""
         self.views.forget(name)
@@ -493,7 +512,12 @@ class Router:
 
     # -- within ----------------------------------------------------------------------------
 
+    def _refused(self, now: float) -> None:
+        if self.traffic is not None:
+            self.traffic.refuse(now)
+
     def _nobody(self, model: str | None, now: float) -> Rejection:
+        self._refused(now)
         if model is not None and not self.fleet.knows(model) and not self.fleet.undecided:
             return Rejection(RejectionKind.UNKNOWN_MODEL, f"no endpoint serves the model {model!r}")
         wanted = "" if model is None else f" for {model!r}"

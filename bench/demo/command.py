@@ -11,6 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.cluster.command import show as show_cluster
 from bench.demo.disaggregated import comparison, run_arms
 from bench.demo.driver import Outcome, PlannedRequest, drive
 from bench.demo.hardware import MODEL, PRESET, server_arguments
@@ -64,6 +65,13 @@ def demo(
             help="Run the last policy once more, following the servers' cache events.",
         ),
     ] = True,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Show the capacity loop instead: two pools on a simulated cluster of GPUs.",
+        ),
+    ] = False,
 ) -> None:
     """Replay recorded chat traffic against simulated servers, policy by policy.
 
@@ -78,6 +86,9 @@ def demo(
     console = Console()
     if disaggregated and servers < 2:
         raise typer.BadParameter("splitting needs two servers", param_hint="--servers")
+    if cluster:
+        show_cluster(console, str(trace))
+        return
     policies = policy or ["round_robin", DEFAULT_POLICY]
     for name in policies:
         if name not in POLICIES:

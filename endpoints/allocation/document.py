@@ -1,6 +1,6 @@
 """What an ``InferenceCapacity`` may say, part by part, as YAML and the API server spell it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -99,13 +99,15 @@ class RoleSpec(_Part, frozen=True):
     topology: RoleTopologySpec = RoleTopologySpec()
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: tuple[TolerationSpec, ...] = ()
+    template: dict[str, Any] = field(default_factory=dict)
 
 
 class BoundsSpec(_Part, frozen=True):
-    """How many replicas there may be."""
+    """How many replicas there may be, and how many are wanted now (None: ``min``)."""
 
     min: int = 0
     max: int | None = None
+    wanted: int | None = None
 
 
 class ObjectiveSpec(_Part, frozen=True):
@@ -117,9 +119,14 @@ class ObjectiveSpec(_Part, frozen=True):
 
 
 class SchedulerSpec(_Part, frozen=True):
-    """Who keeps gangs whole. Auto: whatever is installed."""
+    """Who keeps gangs whole. Auto: whatever is installed. ``name`` is the pods' scheduler.
+
+    ``pin`` Node: pods may only go where they were planned; Domain: anywhere in that domain.
+    """
 
     type: Literal["Auto", "KAI", "Native", "Grove", "LeaderWorkerSet", "Plain"] = "Auto"
+    name: str | None = None
+    pin: Literal["Node", "Domain"] = "Node"
     queue: str | None = None
     priority_class_name: str | None = None
 
@@ -144,6 +151,7 @@ class CapacitySpec(_Part, frozen=True):
 
     roles: tuple[RoleSpec, ...]
     pool_ref: PoolReference | None = None
+    model: str | None = None
     replicas: BoundsSpec = BoundsSpec()
     priority: int = DEFAULT_PRIORITY
     preemption: Literal["Never", "LowerPriority"] = "Never"

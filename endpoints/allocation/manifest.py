@@ -108,6 +108,9 @@ def _gang(name: str, namespace: str, spec: CapacitySpec) -> tuple[needs.Gang, li
         problems.append(f"spec.replicas.min: is {bounds.min}; write 0 or more")
     if bounds.max is not None and bounds.max < max(bounds.min, 1):
         problems.append(f"spec.replicas.max: is {bounds.max}; write {max(bounds.min, 1)} or more")
+    if bounds.wanted is not None and not 0 <= bounds.wanted <= (bounds.max or bounds.wanted):
+        right = "0 or more" if bounds.max is None else f"0 to {bounds.max}"
+        problems.append(f"spec.replicas.wanted: is {bounds.wanted}; write {right}")
     for key, bound in (
         ("budget.devices", spec.budget.devices),
         ("budget.costPerHour", spec.budget.cost_per_hour),

@@ -150,18 +150,12 @@ class ClientConnection(Connection, Arrivals):
             head, body = arrived
             self._queued_bytes -= len(body)
             self._context.telemetry.started()
-            self._exchange = self._new_exchange(head, body)
+            self._exchange = self.exchange(head, body)
             self._exchange.start()
         self._taking = False
         self._read_ahead(
             wanted=len(self._queue) < _MOST_QUEUED and self._queued_bytes < _MOST_QUEUED_BYTES
         )
-
-    def _new_exchange(self, head: RequestHead, body: bytes) -> Exchange:
-        context, record = self._context, self._record(head, body)
-        if context.pairing is not None:
-            return SidecarExchange(context, self, head, body, record)
-        return Exchange(context, self, head, body, record)
 
     def _read_ahead(self, *, wanted: bool) -> None:
         """Stop reading while too many requests are queued."""
@@ -179,7 +173,15 @@ class ClientConnection(Connection, Arrivals):
         self._queue.append(error)
         self._take_next()
 
-    def _record(self, head: RequestHead, body: bytes) -> RequestRecord:
+    def exchange(self, head: RequestHead, body: bytes) -> Exchange:
+        """What answers a request."""
+        context, record = self._context, self.record(head, body)
+        if context.pairing is not None:
+            return SidecarExchange(context, self, head, body, record)
+        return Exchange(context, self, head, body, record)
+
+    def record(self, head: RequestHead, body: bytes) -> RequestRecord:
+        """The books of a request that begins."""
         named = head.header(b"x-request-id")
         if named is not None and named.isascii() and len(named) <= _LONGEST_REQUEST_ID:
             request_id = named.decode()
@@ -196,7 +198,7 @@ class ClientConnection(Connection, Arrivals):
 
     def _answer_refused(self, error: ApiError) -> None:
         context = self._context
-        record = self._record(RequestHead("-", b"-", []), b"")
+        record = self.record(RequestHead("-", b"-", []), b"")
         record.status = error.status
         record.reason = error.reason
         record.duration = context.now() - record.started

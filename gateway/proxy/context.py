@@ -12,6 +12,7 @@ from gateway.proxy.pairing import Pairing
 from gateway.proxy.patience import Patience
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
+from gateway.routes.edits import FieldEdits
 from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tokenizing.service import TokenizingService
@@ -35,6 +36,10 @@ class ProxyContext:
     draining: bool = False
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
+    keeps_host: bool = False
+    """Whether endpoints are told the host that the client named, instead of their own."""
+    edits: FieldEdits | None = None
+    """What routes change in responses' heads."""
     pairing: Pairing | None = None
     """Of a sidecar: requests are not routed but paired with what they name."""
     patience: Patience = field(init=False)

@@ -67,7 +67,10 @@ class Owner:
 
 
 class Delivery(ResponseSink, Waiter):
-    """One routed request, from the first attempt to the end of its answer."""
+    """One routed request, from the first attempt to the end of its answer.
+
+    ``asked_model``: what the answer calls its model, where the request was given another one.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Delivery(ResponseSink, Waiter):
         decision: Decision,
         *,
         keep_alive: bool,
+        asked_model: str = "",
     ) -> None:
         self.decision = decision
         self._context = context
@@ -93,6 +97,7 @@ class Delivery(ResponseSink, Waiter):
         self._record = record
         self._api = api
         self._keep_alive = keep_alive
+        self._asked_model = asked_model
         self._phase = Phase.CONNECTING
         self._pool: EndpointPool = context.pools.of(decision.endpoint.endpoint)
         self._connecting: ConnectAttempt | None = None
@@ -144,16 +149,23 @@ class Delivery(ResponseSink, Waiter):
         suffix = f"-{record.attempts - 1}" if record.attempts > 1 else ""
         return request_head(
             self._head,
-            self._pool.address.authority,
+            self._authority_of(self._pool),
             f"{record.request_id}{suffix}".encode(),
             len(self._body),
             self._client.origin,
         )
 
+    def _authority_of(self, pool: EndpointPool) -> bytes:
+        """The host that an endpoint is told."""
+        authority = pool.address.authority
+        if self._context.keeps_host:
+            return self._head.header(b"host", authority)
+        return authority
+
     def _new_relay(self) -> Relay:
         """The way to the client for an answer of the record's endpoint."""
         context, record = self._context, self._record
-        return Relay(
+        relay = Relay(
             self._client,
             self._head,
             request_id=record.request_id.encode(),
@@ -161,7 +173,11 @@ class Delivery(ResponseSink, Waiter):
             extra=context.cors.response_fields(self._head),
             own_cors=context.cors.on,
             keep_alive=self._keep_alive,
+            edits=context.edits,
         )
+        if self._asked_model:
+            relay.rename_back(record.model, self._asked_model)
+        return relay
 
     def not_connected(self, reason: str) -> None:
         """The endpoint can't be reached."""

@@ -20,12 +20,21 @@ from typing import Final
 
 from mypy_extensions import trait
 
+from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.apis.call import Api, ApiError, Call
-from gateway.apis.catalogue import AnswerModel, AnswerModels, Forward, error_dialect, resolve
+from gateway.apis.catalogue import (
+    AnswerModel,
+    AnswerModels,
+    Forward,
+    Route,
+    error_dialect,
+    resolve,
+)
 from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
+from gateway.following import renamed, set_priority, target_of
 from gateway.objectives import targets_of
 from gateway.ours import internal_fields
 from gateway.paths import BadTargetError, matchable_path
@@ -69,6 +78,8 @@ class Exchange(Owner):
         self._delivery: Delivery | None = None
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
         self._over = False
+        self._asked_model = ""
+        """The model that the client asked for, where it gets another one."""
 
     # --- reading and deciding ----------------------------------------------------------------
 
@@ -86,7 +97,7 @@ class Exchange(Owner):
                 return
             path = matchable_path(head.target)
             self._record.path = path
-            operation = resolve("GET" if head.method == "HEAD" else head.method, path)
+            operation = self._operation("GET" if head.method == "HEAD" else head.method, path)
             if isinstance(operation, Forward):
                 if b"%" in head.target.partition(b"?")[0]:
                     # The endpoint gets the target as it is: it must be what was matched here.
@@ -98,6 +109,10 @@ class Exchange(Owner):
             self._refuse(ApiError(400, "invalid_path", str(wrong)))
         except ApiError as error:
             self._refuse(error)
+
+    def _operation(self, method: str, path: str) -> Route:
+        """What answers a method on a path."""
+        return resolve(method, path)
 
     def _answer_options(self) -> None:
         head = self._head
@@ -124,10 +139,24 @@ class Exchange(Owner):
         router = self._context.brains.serving(call.model)
         if router is None:
             raise ApiError(503, "no_pool", "There is no pool of endpoints.", retry_after=1)
+        rules = self._context.brains.rules_of(router)
+        if rules is not None:
+            call = self._follow(rules, router, api, call)
         if wants_ids(router, self._context.tokenizing, api.name, call):
             self._tokenize(api, call, router)
         else:
             self._route(api, call, router, call.token_ids)
+
+    def _follow(self, rules: PoolRules, router: Router, api: Api, call: Call) -> Call:
+        """The call as the rules of its pool want it."""
+        context = self._context
+        if call.model is not None:
+            target = target_of(rules, call.model, context.dice)
+            if target != call.model:
+                self._asked_model = call.model
+                call, self._body = renamed(api, self._body, target)
+        set_priority(rules, router, call, self._head.fields, context.now())
+        return call
 
     def _bound_depth(self) -> None:
         limit = self._context.settings.max_json_depth
@@ -203,6 +232,7 @@ class Exchange(Owner):
                 router,
                 decision,
                 keep_alive=self._keep_alive,
+                asked_model=self._asked_model,
             )
         else:
             self._delivery = Delivery(
@@ -216,6 +246,7 @@ class Exchange(Owner):
                 router,
                 decision,
                 keep_alive=self._keep_alive,
+                asked_model=self._asked_model,
             )
         self._body = b""
         self._delivery.start()

@@ -3,10 +3,15 @@
 import asyncio
 import re
 from pathlib import Path
+from typing import cast
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from endpoints.kubernetes.cache import Cache
+from endpoints.kubernetes.connection import Connection
+from endpoints.kubernetes.resources import PODS
+from gateway.admin.discoverymetrics import DiscoveryMetrics
 from gateway.admin.exposition import render
 from gateway.admin.metrics import (
     CertificateMetrics,
@@ -278,6 +283,7 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
         EndpointMetrics(brains, telemetry, lambda: 0.0),
         PredictionMetrics(brains),
         SplitMetrics(Brains({"default": split_router()}), lambda: 0.0),
+        DiscoveryMetrics(lambda: [Cache(cast(Connection, None), PODS)]),
     ):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         told[base] = {label for label, _ in labels} - {"le"}

@@ -1,0 +1,1 @@
+"""How many endpoints there should be: signals, decisions (pure), and who carries them out."""
