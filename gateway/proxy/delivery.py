@@ -147,16 +147,20 @@ class Delivery(ResponseSink, Waiter):
         record = self._record
         # An engine must not see one id twice at a time, and an abort may still be under way.
         suffix = f"-{record.attempts - 1}" if record.attempts > 1 else ""
-        authority = self._pool.address.authority
-        if self._context.keeps_host:
-            authority = self._head.header(b"host", authority)
         return request_head(
             self._head,
-            authority,
+            self._authority_of(self._pool),
             f"{record.request_id}{suffix}".encode(),
             len(self._body),
             self._client.origin,
         )
+
+    def _authority_of(self, pool: EndpointPool) -> bytes:
+        """The host that an endpoint is told."""
+        authority = pool.address.authority
+        if self._context.keeps_host:
+            return self._head.header(b"host", authority)
+        return authority
 
     def _new_relay(self) -> Relay:
         """The way to the client for an answer of the record's endpoint."""

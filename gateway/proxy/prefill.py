@@ -170,7 +170,7 @@ class SplitDelivery(Delivery, RunOwner):
         body = leg_body(self._whole, legs.prefill)
         name = legs.handover.request_id
         head = leg_head(
-            self._head, pool.address.authority, legs.prefill, name, len(body), self._client.origin
+            self._head, self._authority_of(pool), legs.prefill, name, len(body), self._client.origin
         )
         self._run = LegRun(pool, head, body, self, drain=legs.concurrent)
         self._run.start()
@@ -198,7 +198,7 @@ class SplitDelivery(Delivery, RunOwner):
             return super()._request_head()
         suffix = f"-{record.attempts - 1}" if record.attempts > 1 else ""
         name = f"{record.request_id}{suffix}"
-        authority, origin = self._pool.address.authority, self._client.origin
+        authority, origin = self._authority_of(self._pool), self._client.origin
         return leg_head(self._head, authority, leg, name, len(self._body), origin)
 
     def _hand_over(self, leg: Leg, answer: PrefillAnswer) -> None:
