@@ -136,6 +136,7 @@ class View:
         "_stall",
         "_standings",
         "_token_bytes",
+        "_whole_at",
         "prompt",
         "ranked",
         "refused",
@@ -163,6 +164,7 @@ class View:
         self._stall = settings.stall_share * targets / self._length
         self.prompt = slate.prompt_tokens
         self._standings: dict[EndpointState, Standing] = {}
+        self._whole_at: EndpointState | None = None  # where the whole request would go
         self.ranked: list[Standing] = []
         """Prefill endpoints as `best_pair` has ranked them."""
         self.refused: SplitReason | None = None
@@ -226,6 +228,7 @@ class View:
             one = self.stand(state)
             if one.whole_cost < best.whole_cost:
                 best = one
+        self._whole_at = best.endpoint
         return best
 
     def best_pair(
@@ -347,7 +350,8 @@ class View:
         if prefill.start - prefill.work > settings.most_prefill_wait * self._slate.ttft_target:
             return SplitReason.GUARD_PREFILL
         size = decode.endpoint.cache_tokens
-        if size is not None:
+        # Whole, it would take the same room there, and be computed there besides.
+        if size is not None and decode.endpoint is not self._whole_at:
             taken = decode.endpoint.ledger.context_tokens + self.prompt + self._length
             if taken > settings.most_kv_usage * size:
                 return SplitReason.GUARD_DECODE

@@ -130,9 +130,19 @@ def test_the_guard_stops_before_prefill_endpoints_starve() -> None:
 
 
 def test_the_guard_stops_before_decode_memory_is_full() -> None:
+    nixl, other = (("kv-connector", "nixl"),), (("kv-connector", "mooncake"),)
+    router = router_of("pdw", "adaptive", labels={"p0": nixl, "d1": nixl, "w2": other})
+    crowd(router, "d1", 100, 9_500)
+    crowd(router, "w2", 100, 9_000)
+    decision = route(router, request_of(16_384))
+    assert (decision.endpoint.name, decision.split_reason) == ("w2", SplitReason.GUARD_DECODE.value)
+
+
+def test_a_full_endpoint_is_spared_the_prompt_when_it_must_answer_in_any_case() -> None:
     router = router_of("pd", "adaptive")
     crowd(router, "d1", 100, 9_500)
-    assert route(router, request_of(16_384)).split_reason == SplitReason.GUARD_DECODE.value
+    decision = route(router, request_of(16_384))
+    assert decision.endpoint.name == "d1" and decision.split
 
 
 def test_the_guard_minds_what_is_stranded() -> None:
