@@ -35,8 +35,9 @@ from routing.decision import Decision, FailedAttempt, Phase, Rejection, Rejectio
 from routing.disaggregation import Disaggregation, DisaggregationSettings
 from routing.endpoint import Endpoint, EndpointState
 from routing.fleet import Fleet
-from routing.latency import OutputLength, TokenScale
+from routing.learning import TRUSTED, computed_tokens, learn_prefill, learn_times, learn_trust
 from routing.legs import LegPhase, PrefillLeg
+from routing.lengths import Lengths
 from routing.loads import Group
 from routing.policies.policy import Choice, Policy, Slate
 from routing.prefilling import Prefilling, in_flight
@@ -50,9 +51,6 @@ from routing.saturation import saturation
 from routing.traffic import Traffic
 
 _RESIDENCY_BYTES: Final = 256 << 20
-_TRUSTED: Final = 0.9  # trust in an endpoint's cache from which a first token teaches at once
-_FEWEST_TOKENS: Final = 8  # of an answer that says something about the time between tokens
-_MOST_STALLED: Final = 0.8  # share of a decoding time that others' prefills can explain
 _SWEEP_NODES: Final = 8  # nodes of dropped views given back with each request: a few microseconds
 
 
@@ -116,8 +114,8 @@ class Router:
             fleet, self.views, self.disaggregation, settings.default_cache_tokens
         )
         """What becomes of prefill legs."""
-        self._scales: dict[str | None, TokenScale] = {}  # by model
-        self._outputs: dict[str | None, OutputLength] = {}
+        self.lengths = Lengths(settings.expected_output_tokens)
+        """How long prompts and answers are."""
 
     # -- deciding --------------------------------------------------------------------------
 
@@ -191,7 +189,7 @@ class Router:
             at=now,
             choices=[choice],
             prompt_tokens=request.prompt_tokens,
-            output_tokens=self._expected_output(request),
+            output_tokens=self.lengths.output_of(request),
         )
         decision.prefill = prefill
         self._reserve(decision, now)
@@ -282,14 +280,14 @@ class Router:
         state.ledger.prefilled(decision, now)
         decision.decoding_with = state.ledger.decoding
         state.prefilled_tokens += decision.own_tokens
-        decision.prefilled_before = _computed(state, now)
+        decision.prefilled_before = computed_tokens(state, now)
         decision.context_with = state.ledger.context_tokens
         # The first byte of an unstreamed answer comes after its last token: no prefill time.
         # And when caches are not what they seem, how much was computed shows only at the end.
         if decision.prefill is not None and decision.split:
             self._moved(decision, now)
-        elif decision.request.streamed and state.trust.share >= _TRUSTED:
-            self._learn_prefill(decision, now, 0.0)
+        elif decision.request.streamed and state.trust.share >= TRUSTED:
+            learn_prefill(decision, now, 0.0)
         if self.traffic is not None:
             self.traffic.begin(decision, now)
         self.fleet.table.settle()
@@ -312,23 +310,15 @@ class Router:
         if not decision.enter(Phase.DONE):
             return
         state = decision.endpoint
-        if decision.prefill is None or not decision.split:
-            self._learn_trust(decision, cached_tokens)
-        self._learn_times(decision, now, completion_tokens)
+        whole = decision.prefill is None or not decision.split
+        if whole and learn_trust(decision, cached_tokens):
+            self.fleet.table.touch(state)
+        learn_times(decision, now, completion_tokens)
         self._end(decision, now)
         decision.reported_prompt_tokens = prompt_tokens
         decision.reported_cached_tokens = cached_tokens
         decision.reported_completion_tokens = completion_tokens
-        request = decision.request
-        if prompt_tokens is not None and request.model is not None and not request.exact_tokens:
-            scale = self._scales.setdefault(request.model, TokenScale())
-            scale.observe(request.prompt_tokens, prompt_tokens)
-        if completion_tokens is not None and request.model is not None and request.chains:
-            output = self._outputs.get(request.model)
-            if output is None:
-                output = OutputLength(float(self.settings.expected_output_tokens))
-                self._outputs[request.model] = output
-            output.observe(completion_tokens)
+        self.lengths.observe(decision.request, prompt_tokens, completion_tokens)
         if self._belongs(state):
             self.fleet.observe_success(state.name, decision, now)
         if self.traffic is not None:
@@ -538,33 +528,17 @@ class Router:
 
     def _slate(self, request: Request, group: Group, now: float) -> Slate:
         """What is expected of the request, and who has how much of it cached."""
-        settings, scale = self.settings, 1.0
-        if not request.exact_tokens:
-            learned = self._scales.get(request.model)
-            if learned is not None:
-                scale = learned.scale
+        settings, scale = self.settings, self.lengths.scale_of(request)
         ttft_target, itl_target = request.ttft_target, request.itl_target
         return Slate(
             group=group,
             held=self.views.look(request, group, now, scale),
             block_tokens=request.block_tokens * scale,
             prompt_tokens=request.prompt_tokens * scale,
-            output_tokens=self._expected_output(request),
+            output_tokens=self.lengths.output_of(request),
             ttft_target=settings.ttft_target if ttft_target is None else ttft_target,
             itl_target=settings.itl_target if itl_target is None else itl_target,
         )
-
-    def _expected_output(self, request: Request) -> int:
-        if not request.chains:  # nothing is generated without a KV cache
-            return 0
-        learned = self._outputs.get(request.model)
-        if learned is None:
-            expected = self.settings.expected_output_tokens
-        else:
-            expected = round(learned.tokens)
-        if request.max_output_tokens is None:
-            return expected
-        return max(min(request.max_output_tokens, expected), 0)
 
     def _reserve(self, decision: Decision, now: float) -> None:
         state = decision.endpoint
@@ -604,71 +578,3 @@ class Router:
         decision.finished_at = now
         if decision.prefill is not None:
             self.prefilling.drop(decision, now, "the request ended")
-
-    def _learn_trust(self, decision: Decision, cached_tokens: int | None) -> None:
-        """Hold what was believed to be cached against what the engine found."""
-        if cached_tokens is None:
-            return
-        state = decision.endpoint
-        trust = state.trust
-        before = trust.share
-        trust.observe(decision.predicted_cached_tokens, cached_tokens)
-        if trust.share != before:
-            self.fleet.table.touch(state)
-        if before < _TRUSTED and decision.request.streamed and decision.first_token_at is not None:
-            surprise = decision.prompt_tokens - decision.own_tokens - cached_tokens
-            self._learn_prefill(decision, decision.first_token_at, surprise)
-
-    @staticmethod
-    def _learn_prefill(decision: Decision, first_token_at: float, surprise: float) -> None:
-        """Learn a time to first token; ``surprise``: own tokens computed beyond those expected.
-
-        Not while KV memory is so full that it may have waited for room instead: taken for
-        prefill, such times make the engine look ever slower.
-        """
-        room = decision.endpoint.room_tokens
-        short = room is not None and room < decision.prefill_tokens
-        if decision.sent_at is not None and not short:
-            tokens = max(decision.prefill_tokens + surprise, 0.0)
-            decision.endpoint.timing.observe_prefill(
-                tokens, first_token_at - decision.sent_at, decision.prefill_context
-            )
-
-    @staticmethod
-    def _learn_times(decision: Decision, now: float, completion_tokens: int | None) -> None:
-        """Learn the time between tokens; of an unstreamed answer, both times from the whole.
-
-        Batch and contexts are the means of those at the first and the last token, and the
-        prefills that ran in between are not the decoding's fault. An unstreamed answer shows
-        only how long it took: both parts are taken to be off by the same factor.
-        """
-        if decision.sent_at is None or completion_tokens is None:
-            return
-        if completion_tokens < _FEWEST_TOKENS:
-            return
-        state, steps = decision.endpoint, completion_tokens - 1
-        timing, batch = state.timing, state.ledger.decoding
-        context = state.ledger.context_tokens
-        if not decision.request.streamed:
-            tokens, before = decision.prefill_tokens, decision.prefill_context
-            prefill = timing.prefill_seconds(tokens, before)
-            step = timing.inter_token_seconds(batch, context)
-            factor = (now - decision.sent_at) / (prefill + steps * step)
-            timing.observe_prefill(tokens, prefill * factor, before)
-            timing.observe_decode(step * factor, batch, context)
-        elif decision.first_token_at is not None:
-            whole = now - decision.first_token_at
-            others = max(_computed(state, now) - decision.prefilled_before, 0.0)
-            stalled = min(others * timing.prefill.slope, _MOST_STALLED * whole)
-            timing.observe_decode(
-                (whole - stalled) / steps,
-                (decision.decoding_with + batch) / 2.0,
-                (decision.context_with + context) / 2.0,
-            )
-
-
-def _computed(state: EndpointState, now: float) -> float:
-    """Prompt tokens of ours that the endpoint has computed so far, part of the oldest prefill's."""
-    ledger = state.ledger
-    oldest = (now - ledger.oldest_since) * state.timing.prefill_rate
-    return state.prefilled_tokens + min(max(oldest, 0.0), float(ledger.oldest_tokens))
