@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 
+from endpoints.allocation.controller.limits import CapacityLimit
+from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.kubernetes.connection import (
     ClusterSettings,
     Connection,
@@ -13,6 +15,7 @@ from endpoints.kubernetes.connection import (
 )
 from endpoints.kubernetes.connection import own_namespace as namespace_here
 from endpoints.kubernetes.errors import KubernetesError
+from endpoints.kubernetes.objects import Objects
 from endpoints.scaling.actuators.actuator import Actuator, ActuatorError
 from endpoints.scaling.actuators.advice import AdviceOnly
 from endpoints.scaling.actuators.kubernetes import KubernetesActuator, TargetRef, by_pod
@@ -172,6 +175,7 @@ class Capacity:
             decider=make_scaling_policy(wanted.policy).decide,
             grace=wanted.grace,
             dry_run=advises_only(wanted),
+            ceiling=self._ceiling(wanted),
         )
         self.rooms.add(room)
         self.controllers[pool.name] = controller
@@ -229,6 +233,17 @@ class Capacity:
         await actuator.start()
         self._spawn(self._try(actuator))
         return actuator
+
+    def _ceiling(self, pool: ScaledPoolSettings) -> CapacityLimit | None:
+        """What bounds the pool's size, where its devices are planned; None: nothing."""
+        for name, role in pool.roles.items():
+            target = role.target
+            if target is not None and target.kind == CAPACITIES.kind:
+                assert self._connection is not None
+                ref = self._ref(target)
+                objects = Objects(self._connection)
+                return CapacityLimit(objects, ref.namespace, ref.name, Role(name))
+        return None
 
     @staticmethod
     async def _try(actuator: KubernetesActuator) -> None:

@@ -10,7 +10,7 @@ class Kind:
     """A resource and its versions (the first is preferred; all are the same objects).
 
     ``status``: it has a status subresource, so that writes to the object leave the status alone
-    and the other way round. ``scale``: it has ``/scale`` on ``spec.replicas``.
+    and the other way round. ``scale``: it has ``/scale``, on the numbers at the two paths.
     """
 
     group: str
@@ -20,6 +20,8 @@ class Kind:
     namespaced: bool = True
     status: bool = True
     scale: bool = False
+    wanted_at: tuple[str, ...] = ("spec", "replicas")
+    there_at: tuple[str, ...] = ("status", "replicas")
 
     @property
     def name(self) -> str:
@@ -40,21 +42,20 @@ def _cluster(group: str, versions: tuple[str, ...], plural: str, kind: str) -> K
 
 
 _DRA: Final = ("v1", "v1beta2", "v1beta1")
-_PLAIN: Final = {"status": False}
 
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("", ("v1",), "pods", "Pod"),
     Kind("", ("v1",), "services", "Service"),
-    Kind("", ("v1",), "secrets", "Secret", **_PLAIN),
-    Kind("", ("v1",), "configmaps", "ConfigMap", **_PLAIN),
-    Kind("", ("v1",), "events", "Event", **_PLAIN),
-    Kind("", ("v1",), "serviceaccounts", "ServiceAccount", **_PLAIN),
-    Kind("", ("v1",), "endpoints", "Endpoints", **_PLAIN),
+    Kind("", ("v1",), "secrets", "Secret", status=False),
+    Kind("", ("v1",), "configmaps", "ConfigMap", status=False),
+    Kind("", ("v1",), "events", "Event", status=False),
+    Kind("", ("v1",), "serviceaccounts", "ServiceAccount", status=False),
+    Kind("", ("v1",), "endpoints", "Endpoints", status=False),
     _cluster("", ("v1",), "nodes", "Node"),
     _cluster("", ("v1",), "namespaces", "Namespace"),
-    Kind("events.k8s.io", ("v1",), "events", "Event", **_PLAIN),
-    Kind("discovery.k8s.io", ("v1",), "endpointslices", "EndpointSlice", **_PLAIN),
-    Kind("coordination.k8s.io", ("v1",), "leases", "Lease", **_PLAIN),
+    Kind("events.k8s.io", ("v1",), "events", "Event", status=False),
+    Kind("discovery.k8s.io", ("v1",), "endpointslices", "EndpointSlice", status=False),
+    Kind("coordination.k8s.io", ("v1",), "leases", "Lease", status=False),
     Kind("apps", ("v1",), "deployments", "Deployment", scale=True),
     Kind("apps", ("v1",), "replicasets", "ReplicaSet", scale=True),
     Kind("apps", ("v1",), "statefulsets", "StatefulSet", scale=True),
@@ -67,7 +68,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     _cluster("resource.k8s.io", _DRA, "deviceclasses", "DeviceClass"),
     _cluster("resource.k8s.io", _DRA, "resourceslices", "ResourceSlice"),
     Kind("resource.k8s.io", _DRA, "resourceclaims", "ResourceClaim"),
-    Kind("resource.k8s.io", _DRA, "resourceclaimtemplates", "ResourceClaimTemplate", **_PLAIN),
+    Kind("resource.k8s.io", _DRA, "resourceclaimtemplates", "ResourceClaimTemplate", status=False),
     _cluster(
         "resource.k8s.io", ("v1", "v1beta2", "v1alpha3"), "devicetaintrules", "DeviceTaintRule"
     ),
@@ -112,9 +113,15 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("resource.nvidia.com", ("v1beta1",), "computedomains", "ComputeDomain"),
     Kind("resource.nvidia.com", ("v1beta1",), "computedomaincliques", "ComputeDomainClique"),
     Kind("keda.sh", ("v1alpha1",), "scaledobjects", "ScaledObject"),
-    Kind("inferway.dev", ("v1alpha1",), "inferencecapacities", "InferenceCapacity"),
-    Kind("inferway.dev", ("v1alpha1",), "inferencescalers", "InferenceScaler"),
-    Kind("inferway.dev", ("v1alpha1",), "deviceplans", "DevicePlan"),
+    Kind(
+        "inferway.dev",
+        ("v1alpha1",),
+        "inferencecapacities",
+        "InferenceCapacity",
+        scale=True,
+        wanted_at=("spec", "replicas", "wanted"),
+        there_at=("status", "placed"),
+    ),
 )
 
 

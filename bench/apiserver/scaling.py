@@ -1,4 +1,4 @@
-"""The scale subresource: ``spec.replicas`` of whatever has it, as ``autoscaling/v1`` Scale."""
+"""The scale subresource of whatever has it, as ``autoscaling/v1`` Scale."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from bench.apiserver.failures import bad_request, conflict
 from bench.apiserver.kinds import Kind
 
 
-def scale_of(item: dict[str, Any]) -> dict[str, Any]:
+def scale_of(kind: Kind, item: dict[str, Any]) -> dict[str, Any]:
     """The Scale that the object has."""
     metadata = item["metadata"]
     spec, status = item.get("spec") or {}, item.get("status") or {}
@@ -15,9 +15,9 @@ def scale_of(item: dict[str, Any]) -> dict[str, Any]:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {key: metadata[key] for key in kept if key in metadata},
-        "spec": {"replicas": spec.get("replicas", 1)},
+        "spec": {"replicas": _at(item, kind.wanted_at, 1)},
         "status": {
-            "replicas": status.get("replicas", 0),
+            "replicas": _at(item, kind.there_at, 0),
             "selector": status.get("hpaPodSelector") or status.get("selector") or _selector(spec),
         },
     }
@@ -32,7 +32,19 @@ def scaled(kind: Kind, item: dict[str, Any], scale: dict[str, Any]) -> dict[str,
     replicas = (scale.get("spec") or {}).get("replicas", 0)
     if not isinstance(replicas, int) or replicas < 0:
         raise bad_request("spec.replicas must be a whole number, at least 0")
-    return {**item, "spec": {**(item.get("spec") or {}), "replicas": replicas}}
+    return _with(item, kind.wanted_at, replicas)
+
+
+def _at(item: dict[str, Any], path: tuple[str, ...], otherwise: int) -> int:
+    found: Any = item
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, int) else otherwise
+
+
+def _with(item: dict[str, Any], path: tuple[str, ...], value: int) -> dict[str, Any]:
+    name, rest = path[0], path[1:]
+    return {**item, name: _with(item.get(name) or {}, rest, value) if rest else value}
 
 
 def _selector(spec: dict[str, Any]) -> str:

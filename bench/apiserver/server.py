@@ -173,7 +173,7 @@ class ApiServer:
     def _read(self, target: Target) -> Item:
         item = self.store.get(target.kind, target.namespace, target.name)
         if target.subresource == "scale":
-            return scaling.scale_of(item)
+            return scaling.scale_of(target.kind, item)
         return _versioned(item, target)
 
     # --- writing ---------------------------------------------------------------------------------
@@ -226,11 +226,11 @@ class ApiServer:
         item = self.store.get(target.kind, target.namespace, target.name)
         wanted = body
         if request.method == "PATCH":
-            wanted = self._patched(request.content_type, scaling.scale_of(item), body)
+            wanted = self._patched(request.content_type, scaling.scale_of(target.kind, item), body)
         changed = scaling.scaled(target.kind, item, wanted)
         plain = Writer(writer.manager, "", writer.dry_run)
         after = self.store.update(target.kind, target.namespace, target.name, changed, plain)
-        return scaling.scale_of(after)
+        return scaling.scale_of(target.kind, after)
 
     @staticmethod
     def _patched(content_type: str, item: Item, body: Any) -> Item:  # noqa: ANN401

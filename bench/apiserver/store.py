@@ -336,7 +336,7 @@ def _default(kind: Kind, item: Item) -> None:
         item.setdefault("status", {}).setdefault("phase", "Pending")
     if kind.kind == "InferencePool":
         item.get("spec", {}).setdefault("appProtocol", "http")
-    if kind.scale:
+    if kind.scale and kind.wanted_at == ("spec", "replicas"):
         item.setdefault("spec", {}).setdefault("replicas", 1)
 
 

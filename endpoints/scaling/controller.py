@@ -132,7 +132,7 @@ class Controller:
         holding: Holding | None = None,
         leads: Callable[[], bool] = lambda: True,
         others: Callable[[], tuple[Share, ...]] = tuple,
-        ceiling: Callable[[], Awaitable[Mapping[Role, Ceiling] | None]] = _no_ceiling,
+        ceiling: Callable[[], Awaitable[Mapping[Role, Ceiling] | None]] | None = None,
         decider: Decider = decide,
         chooser: Chooser | None = None,
         grace: float = 60.0,
@@ -169,7 +169,7 @@ class Controller:
         self._leads = leads
         self._led = False
         self._others = others
-        self._ceiling = ceiling
+        self._ceiling = _no_ceiling if ceiling is None else ceiling
         self._decide = decider
         self._choose = self.least_worth if chooser is None else chooser
         self._memory = Memory()

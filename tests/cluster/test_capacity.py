@@ -5,7 +5,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from endpoints.allocation.controller.limits import CapacityLimit
+from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.kubernetes.resources import DEPLOYMENTS
+from endpoints.scaling.ceiling import Ceiling
+from endpoints.scaling.role import Role
 from gateway.app import Gateway, StartError
 from gateway.capacity import Capacity
 from gateway.pool import Pool
@@ -21,6 +25,11 @@ from gateway.settings import (
 )
 from tests.support.clusters import Cluster, eventually
 from tests.support.replicasets import names_of, running_deployment
+
+KUBECONFIG = """{{apiVersion: v1, kind: Config, current-context: c,
+clusters: [{{name: k, cluster: {{server: '{url}'}}}}],
+contexts: [{{name: c, context: {{cluster: k, user: u}}}}],
+users: [{{name: u, user: {{token: t}}}}]}}"""
 
 
 def _settings(cluster: Cluster, kubeconfig: Path) -> Settings:
@@ -47,12 +56,7 @@ async def test_a_request_for_a_pool_at_zero_makes_a_deployment_start(
 ) -> None:
     server = cluster.stand_in_only("the gateway is given a kubeconfig of its own")
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
-        f"""{{apiVersion: v1, kind: Config, current-context: c,
-             clusters: [{{name: k, cluster: {{server: '{server.url}'}}}}],
-             contexts: [{{name: c, context: {{cluster: k, user: u}}}}],
-             users: [{{name: u, user: {{token: t}}}}]}}"""
-    )
+    kubeconfig.write_text(KUBECONFIG.format(url=server.url))
     async with running_deployment(cluster, "vllm", 0):
         gateway = Gateway(_settings(cluster, kubeconfig))
         await gateway.start()
@@ -105,3 +109,75 @@ async def test_pools_come_and_go(cluster: Cluster) -> None:
     await eventually(lambda: not capacity.controllers)
     assert capacity.rooms.of("a") is None
     await capacity.stop()
+
+
+async def test_devices_bound_the_size_of_a_pool(cluster: Cluster) -> None:
+    cluster.stand_in_only("the definition of InferenceCapacity may not be installed")
+    limit = CapacityLimit(cluster.objects, cluster.namespace, "llama", Role.BOTH)
+    assert await limit() is None  # there is no such object yet: not known is not zero
+    await cluster.objects.create(
+        CAPACITIES,
+        {
+            "apiVersion": "inferway.dev/v1alpha1",
+            "kind": "InferenceCapacity",
+            "metadata": {"name": "llama", "namespace": cluster.namespace},
+            "spec": {"replicas": {"wanted": 1, "max": 9}},
+        },
+        cluster.namespace,
+    )
+    assert await limit() is None
+    said = {"feasible": 2, "afterPreemption": 3, "limit": "no leaf has 4 free GPUs"}
+    await cluster.objects.patch_status(CAPACITIES, "llama", said, cluster.namespace)
+    assert await limit() == {Role.BOTH: Ceiling(2, 3, "no leaf has 4 free GPUs")}
+
+
+async def test_a_pool_grows_by_whole_replicas_of_a_capacity_and_no_further(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    server = cluster.stand_in_only("the definition of InferenceCapacity may not be installed")
+    await cluster.objects.create(
+        CAPACITIES,
+        {
+            "apiVersion": "inferway.dev/v1alpha1",
+            "kind": "InferenceCapacity",
+            "metadata": {"name": "llama", "namespace": cluster.namespace},
+            "spec": {"replicas": {"wanted": 0, "max": 9}},
+        },
+        cluster.namespace,
+    )
+    said = {"feasible": 1, "afterPreemption": 1, "limit": "no leaf has 4 free GPUs"}
+    said["selector"] = "inferway.dev/capacity=llama"
+    await cluster.objects.patch_status(CAPACITIES, "llama", said, cluster.namespace)
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG.format(url=server.url))
+    target = ScaleTargetSettings(
+        name="llama", kind="InferenceCapacity", api_version="inferway.dev/v1alpha1"
+    )
+    pool = ScaledPoolSettings(
+        roles={"both": ScaledRoleSettings(target=target, min=3, max=9)}, interval=0.2
+    )
+    section = ScalingSection(
+        pools={"default": pool}, kubeconfig=str(kubeconfig), namespace=cluster.namespace
+    )
+    settings = Settings(
+        listen=ListenSettings(port=0),
+        admin=AdminSettings(port=0),
+        scaling=section,
+        log=LogSettings(access=False),
+    )
+    gateway = Gateway(settings)
+    await gateway.start()
+    try:
+
+        async def grown() -> bool:
+            item = await cluster.objects.get(CAPACITIES, "llama", cluster.namespace)
+            wanted: int = item["spec"]["replicas"]["wanted"]
+            assert wanted <= 1
+            return wanted == 1
+
+        await eventually(grown)  # three are wanted at least, and devices allow one
+        url = f"http://127.0.0.1:{gateway.admin_port}/debug/scaling"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            assert "no leaf has 4 free GPUs" in await response.text()
+    finally:
+        await gateway.stop()

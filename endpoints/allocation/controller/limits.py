@@ -1,0 +1,49 @@
+"""What an InferenceCapacity can give, asked for whenever its scaler decides."""
+
+import logging
+from collections.abc import Mapping
+
+from endpoints.allocation.controller.resources import CAPACITIES
+from endpoints.kubernetes.errors import KubernetesError
+from endpoints.kubernetes.objects import Objects
+from endpoints.scaling.ceiling import Ceiling
+from endpoints.scaling.role import Role
+
+_log = logging.getLogger(__name__)
+
+
+class CapacityLimit:
+    """The ceiling of a role whose endpoints are an InferenceCapacity's whole replicas.
+
+    ``role``: of the endpoints; one replica is one of them. What can't be read is no ceiling: the
+    planner never places more than there is room for, whoever asks.
+    """
+
+    def __init__(self, objects: Objects, namespace: str, name: str, role: Role) -> None:
+        self._objects = objects
+        self._namespace = namespace
+        self._name = name
+        self._role = role
+        self._unread = False
+
+    async def __call__(self) -> Mapping[Role, Ceiling] | None:
+        """What its status says now; None while it says nothing."""
+        try:
+            item = await self._objects.get(CAPACITIES, self._name, self._namespace)
+        except KubernetesError as error:
+            if not self._unread:
+                _log.warning(
+                    "InferenceCapacity %s/%s: how many replicas can be is not known: %s",
+                    self._namespace,
+                    self._name,
+                    error,
+                )
+            self._unread = True
+            return None
+        self._unread = False
+        status = item.get("status") or {}
+        now, after = status.get("feasible"), status.get("afterPreemption")
+        if now is None or after is None:
+            return None
+        reason = status.get("limit") or "all devices that fit are in use"
+        return {self._role: Ceiling(now, after, reason)}
