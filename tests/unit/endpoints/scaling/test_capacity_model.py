@@ -1,6 +1,7 @@
 """The queueing model, the forecast, the windows and others' formulas."""
 
 from math import inf, pi, sin
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,9 @@ def test_windows_tell_rates_peaks_and_nothing_when_nothing_is_known() -> None:
 
 
 def seen(**signals: float) -> RoleObservation:
-    made = {name: measured(value, 0.0, 0.0, 60.0) for name, value in signals.items()}
+    made: dict[str, Any] = {
+        name: measured(value, 0.0, 0.0, 60.0) for name, value in signals.items()
+    }
     return RoleObservation(replicas=Replicas(ready=4, target=4), **made)
 
 
