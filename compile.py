@@ -19,9 +19,18 @@ from setuptools import setup
 
 PACKAGES = ("bench", "endpoints", "gateway", "routing")
 ROOTS = (
-    *("routing", "gateway/apis", "gateway/proxy", "gateway/extproc", "gateway/h2", "gateway/rpc"),
+    *(
+        "routing",
+        "gateway/apis",
+        "gateway/proxy",
+        "gateway/extproc",
+        "gateway/picking",
+        "gateway/h2",
+        "gateway/rpc",
+    ),
     "gateway/brains.py",
     *("gateway/choosing.py", "gateway/meter.py", "gateway/objectives.py", "gateway/ours.py"),
+    "gateway/following.py",
     *("gateway/paths.py", "gateway/pickerbooks.py", "gateway/record.py", "gateway/telemetry.py"),
 )
 LEFT_OUT = frozenset(

@@ -8,18 +8,27 @@ import uvloop
 from msgspec import to_builtins
 
 from bench import decide as decisions
+from bench import disaggregation as splitting
 from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
 from bench.chaos.command import chaos, soak
+from bench.cluster.command import cluster
 from bench.conclusion import Json, conclude, console_for
+from bench.discovery import measure as discovering
 from bench.extproc import comparison as asking
 from bench.extproc import measure as asking_measure
 from bench.extproc import scenarios as asking_scenarios
 from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
+from bench.placement import measure as placing
+from bench.placement import scale as placing_scale
+from bench.prefill.command import prefill_faults
+from bench.replay.parallel import WorkerError
+from bench.replay.workloads import SAMPLE_NAME, TraceError
 from bench.report.command import report
 from bench.results import figures_table, number, results
+from bench.scaledown.command import scale_down
 from bench.scaling.command import scaler
 from routing.policies import DEFAULT_POLICY, POLICIES
 
@@ -259,6 +268,74 @@ def events(
 
 
 @app.command()
+def discovery(
+    *,
+    pods: Annotated[int, typer.Option(min=1, help="Pods of the pool.")] = 200,
+    ports: Annotated[int, typer.Option(min=1, max=8, help="Ports of each pod.")] = 8,
+    rate: Annotated[float, typer.Option(min=0.1, help="Pods changed a second.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Seconds of that.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Which pods change how.")] = 0,
+    json: Json = None,
+) -> None:
+    """Follow a cluster whose pods come and go: missed and phantom endpoints, lag, memory."""
+    console = console_for()
+    with console.status("churning"):
+        found = uvloop.run(discovering.measure(pods, ports, rate, seconds, seed))
+    figures = to_builtins(found)
+    notes = figures.pop("examples")
+    console.print(figures_table("discovery", [figures]))
+    conclude(
+        results(
+            "discovery",
+            parameters={"pods": pods, "ports": ports, "rate": rate, "seconds": seconds},
+            rounds=[figures],
+            medians=[figures],
+            checks=discovering.checks(found),
+            notes=notes,
+        ),
+        json,
+        console,
+    )
+
+
+@app.command()
+def placement(
+    *,
+    scenarios: Annotated[
+        int, typer.Option(min=1, help="Small clusters that are searched exhaustively.")
+    ] = 3_000,
+    nodes: Annotated[int, typer.Option(min=100, help="Nodes of the large cluster.")] = 10_000,
+    plans: Annotated[int, typer.Option(min=10, help="Gangs that are planned on it.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    json: Json = None,
+) -> None:
+    """Compare device plans with an exhaustive search, and plan on a large cluster that changes.
+
+    Gangs of 64 pods, on nodes with eight GPUs each. Times are CPU.
+    """
+    console = console_for()
+    with console.status("comparing") as status:
+        comparison, notes = placing.compare(scenarios, seed, status.update)
+        scale = placing_scale.measure(nodes, plans, seed, status.update)
+    compared = {**to_builtins(comparison), "found_share": comparison.found_share}
+    console.print(figures_table("plans against an exhaustive search", [compared]))
+    for name, figure in to_builtins(scale).items():
+        console.print(f"{name.replace('_', ' '):>18}  {number(figure)}")
+    conclude(
+        results(
+            "placement",
+            parameters={"scenarios": scenarios, "nodes": nodes, "plans": plans, "seed": seed},
+            notes=notes,
+            rounds=[],
+            medians=[compared, to_builtins(scale)],
+            checks=placing.checks(comparison, scale),
+        ),
+        json,
+        console,
+    )
+
+
+@app.command()
 def exactness(
     *,
     requests: Annotated[int, typer.Option(min=100, help="Requests to compare.")] = 10_000,
@@ -289,7 +366,71 @@ def exactness(
     )
 
 
+@app.command()
+def disaggregation(
+    trace: Annotated[
+        str,
+        typer.Argument(help=f"A trace of conversations as `replay` reads them; or {SAMPLE_NAME}."),
+    ] = SAMPLE_NAME,
+    *,
+    requests: Annotated[
+        int, typer.Option(min=100, help="Requests of each load at most.")
+    ] = splitting.REQUESTS,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Seeds; medians are taken over them.")
+    ] = splitting.SEEDS,
+    processes: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    json: Json = None,
+) -> None:
+    """Compare ways to split requests into prefill and decode, in virtual time.
+
+    Eight simulated engines in every arm; TTFT, time between tokens, goodput, bytes moved.
+    """
+    console = console_for()
+    cases = splitting.plan(trace, requests, seeds)
+    played = []
+    try:
+        splitting.workload_of(cases[0])
+        with console.status("replaying") as status:
+            for one in splitting.play_all(cases, processes):
+                played.append(one)
+                status.update(f"{len(played)} of {len(cases)}: {one.case}")
+    except (TraceError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    except WorkerError as error:
+        console.print(f"[red]error:[/red] {error}")
+        raise typer.Exit(2) from None
+    found = splitting.medians(played)
+    for name, arms in found.items():
+        console.print(figures_table(name, [splitting.for_people(*one) for one in arms.items()]))
+    conclude(
+        results(
+            "disaggregation",
+            parameters={
+                "trace": trace,
+                "requests": requests,
+                "seeds": seeds,
+                "engines": splitting.ENDPOINTS,
+                "arms": to_builtins(splitting.ARMS),
+            },
+            notes=[f"{load} is more than the fleet sustains" for load in splitting.overloads()],
+            rounds=to_builtins(played),
+            medians=[
+                {"load": load, "arm": arm, **to_builtins(row)}
+                for load, arms in found.items()
+                for arm, row in arms.items()
+            ],
+            checks=splitting.checks(found),
+        ),
+        json,
+        console,
+    )
+
+
 app.command()(chaos)
+app.command()(cluster)
 app.command()(soak)
+app.command()(prefill_faults)
 app.command()(report)
+app.command("scale-down")(scale_down)
 app.command()(scaler)

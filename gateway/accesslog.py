@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from gateway.background import BackgroundWriter
-from gateway.record import RequestRecord
+from gateway.record import RequestRecord, SplitRecord
 
 MAX_LINES = 20_000
 """Lines waiting to be written; at about 600 bytes each, 12 MB."""
@@ -95,6 +95,7 @@ def json_line(record: RequestRecord, now: float) -> bytes:
             "completion_tokens": record.completion_tokens,
             "predicted_cached_tokens": record.predicted_cached_tokens,
             "predicted_ttft": _microseconds(record.predicted_ttft),
+            "split": None if record.split is None else _split(record.split),
         }
     )
     return line + b"\n"
@@ -120,12 +121,28 @@ def console_line(record: RequestRecord, now: float) -> bytes:
         parts.append(f"prompt={record.prompt_tokens} cached={cached}")
     if record.completion_tokens is not None:
         parts.append(f"output={record.completion_tokens}")
+    if record.split is not None and record.split.prefill_endpoint:
+        parts.append(f"prefill={_safe(record.split.prefill_endpoint)}")
     if record.retries:
         parts.append(f"retries={','.join(record.retries)}")
     if record.reason:
         parts.append(f"reason={record.reason}")
     parts.append(f"id={_safe(record.request_id)}\n")
     return " ".join(parts).encode()
+
+
+def _split(split: SplitRecord) -> dict[str, object]:
+    """The fields of `SplitRecord`."""
+    return {
+        "connector": split.connector,
+        "prefill_endpoint": split.prefill_endpoint,
+        "prefill_seconds": _microseconds(split.prefill_seconds),
+        "prefill_failures": split.prefill_failures,
+        "fallback": split.fallback,
+        "transfer_seconds": _microseconds(split.transfer_seconds),
+        "transfer_bytes": split.transfer_bytes,
+        "stranded_tokens": split.stranded_tokens,
+    }
 
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode

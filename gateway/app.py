@@ -13,21 +13,33 @@ import msgspec
 from prometheus_client.registry import Collector
 
 from endpoints.events import FeedView
+from endpoints.kubernetes.cache import Cache
+from endpoints.kubernetes.connection import NotConfiguredError
 from gateway.accesslog import AccessLog
 from gateway.admin.application import AdminServer, make_app
+from gateway.admin.discoverymetrics import DiscoveryMetrics
 from gateway.admin.pickermetrics import PickerMetrics
+from gateway.admin.scaling import ScalingMetrics, scaling_view
 from gateway.bodies import Bodies, Shared
 from gateway.brains import Brains
+from gateway.capacity import Capacity, CapacityError
+from gateway.clusterpools import ClusterPools
 from gateway.collector import collect_young_only
 from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
+from gateway.gatewayapi.service import GatewayApi
 from gateway.logs import set_log_level
 from gateway.pickerconfig import PickerConfig
 from gateway.pickerconfig import load as load_picker_config
 from gateway.pool import STATIC, Pool
 from gateway.readiness import Readiness
 from gateway.record import RequestRecord
-from gateway.settings import ExtProcSettings, ProxySettings
+from gateway.settings import (
+    ExtProcSettings,
+    GatewayApiSettings,
+    KubernetesSettings,
+    ProxySettings,
+)
 from gateway.telemetry import Telemetry
 from gateway.tls import TlsError, upstream_context
 from gateway.tokenizing.local import TokenizerError
@@ -35,7 +47,6 @@ from gateway.tokenizing.service import TokenizingService
 from gateway.trafficlog import TrafficLog
 from routing import router as routing_router
 from routing.policies import make_policy
-from routing.policies.policy import Policy
 from routing.request import Request
 from routing.router import Router
 
@@ -76,10 +87,26 @@ class Gateway:
         self._readiness = Readiness()
         self.bodies: Bodies | None = None
         """What carries requests, once started."""
+        self.capacity: Capacity | None = None
+        """The loops that scale pools; None: no pool is to be scaled."""
+        if settings.scaling is not None:
+            self.capacity = Capacity(
+                settings.scaling,
+                settings.routing.objective,
+                _clock,
+                None if settings.kubernetes is None else settings.kubernetes.cluster(),
+            )
         self.brains = Brains()
         self._telemetry = Telemetry(self.brains.knows)
         self._pools: dict[str, Pool] = {}
-        self._static = self._new_pool(STATIC, None if picker is None else picker.make_policy())
+        self._picker = picker
+        self.cluster: ClusterPools | None = None
+        """What keeps the pools of a cluster, once started; None: the settings name none."""
+        self.gateways: GatewayApi | None = None
+        """The Gateways of a cluster, once started; None: we are none."""
+        self._static = self._new_pool(STATIC)
+        if settings.kubernetes is not None and not settings.endpoints and embedded is None:
+            self.brains.remove(STATIC)  # all pools are the cluster's
 
     @property
     def router(self) -> Router:
@@ -95,6 +122,16 @@ class Gateway:
     def admin_port(self) -> int:
         """The port for operators, once started."""
         return self._admin.port
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What is counted."""
+        return self._telemetry
+
+    @staticmethod
+    def now() -> float:
+        """The clock of its decisions, in seconds."""
+        return _clock()
 
     def event_views(self) -> tuple[FeedView, ...]:
         """How the engines' cache events come in; empty when nobody follows them."""
@@ -132,12 +169,22 @@ class Gateway:
         await pool.start(_trust(settings.proxy))
         pool.apply(settings.fleet_endpoints())
         self._spawn(pool.keep_sweeping())
+        await self._start_scaling(pool)
         if not await pool.wait_first_round(_FIRST_ROUND_SECONDS):
             _log.warning("some endpoints have not answered yet; serving with those that have")
+        if settings.kubernetes is not None:
+            await self._start_cluster(settings, settings.kubernetes)
+        if settings.gateway_api is not None and self.cluster is not None:
+            self.gateways = await self._start_gateways(settings.gateway_api, self.cluster)
         if self._changes is not None:
             self._spawn(self._follow(self._changes))
         collect_young_only()
-        self._readiness.ready()
+        if self.cluster is None or await self.cluster.wait_synced(_FIRST_ROUND_SECONDS):
+            self._readiness.ready()
+        else:
+            _log.warning("the cluster's pools are not known yet; not ready until they are")
+            self._readiness.starting("the cluster's pools are not known yet")
+            self._spawn(self._ready_when_synced(self.cluster))
         _log.info(
             "serving %s, operators on http://%s:%d",
             self.bodies.served(),
@@ -145,10 +192,61 @@ class Gateway:
             self.admin_port,
             extra={
                 "policy": pool.router.policy.name,
-                "endpoints": len(pool.router.fleet),
+                "endpoints": sum(len(router.fleet) for _, router in self.brains),
                 "compiled": _COMPILED,
             },
         )
+
+    async def _start_cluster(self, settings: Settings, kubernetes: KubernetesSettings) -> None:
+        cluster = self.cluster = ClusterPools(
+            kubernetes,
+            self.brains,
+            new_pool=self._cluster_pool,
+            drop_pool=self._drop_pool,
+            spawn=self._spawn,
+            changed=self._pools_changed,
+            tls=_trust(settings.proxy),
+        )
+        self._running.push_async_callback(cluster.stop)
+        try:
+            await cluster.start()
+        except NotConfiguredError as error:
+            raise StartError(f"kubernetes: {error}") from error
+
+    async def _start_gateways(
+        self, settings: GatewayApiSettings, cluster: ClusterPools
+    ) -> GatewayApi:
+        assert self.bodies is not None
+        assert cluster.connection is not None
+        gateways = GatewayApi(
+            settings,
+            cluster.settings.discovery(),
+            cluster.connection,
+            self.brains,
+            self.bodies.proxy_context,
+        )
+        self._running.push_async_callback(gateways.stop)
+        await gateways.start(_FIRST_ROUND_SECONDS)
+        return gateways
+
+    async def _ready_when_synced(self, cluster: ClusterPools) -> None:
+        while not await cluster.wait_synced(_FIRST_ROUND_SECONDS):
+            pass
+        self._readiness.ready()
+
+    async def _start_scaling(self, pool: Pool) -> None:
+        if self.capacity is None:
+            return
+        self._running.push_async_callback(self.capacity.stop)
+        try:
+            await self.capacity.start()
+        except CapacityError as error:
+            raise StartError(f"scaling: {error}") from error
+        await self.capacity.attach(pool)
+        for name in self.capacity.unattached:
+            if self._settings.kubernetes is not None:
+                break  # they may still come
+            _log.warning("scaling.pools.%s: there is no pool of that name yet", name)
 
     async def _start_servers(self, settings: Settings) -> Bodies:
         bodies = Bodies(
@@ -161,6 +259,7 @@ class Gateway:
                 log_traffic=self._traffic_log(),
                 tokenizing=self._tokenizing(settings),
                 now=_clock,
+                waiting=None if self.capacity is None else self.capacity.rooms,
             ),
             self.router,
         )
@@ -171,7 +270,13 @@ class Gateway:
                 self._readiness,
                 _clock,
                 lambda: None if bodies.certificate is None else bodies.certificate.not_after,
-                more=self._picker_metrics(bodies),
+                more=(
+                    *self._picker_metrics(bodies),
+                    DiscoveryMetrics(self._watched),
+                    *self._scaling_metrics(),
+                ),
+                holding=self._holding,
+                scaling=None if self.capacity is None else self._scaling_page,
             ),
             settings.admin.host,
             settings.admin.port,
@@ -189,10 +294,37 @@ class Gateway:
             self._spawn(certificate.keep_fresh())
         return bodies
 
+    def _picked(self) -> Iterator[tuple[str, Router]]:
+        """The pools that Envoy is served from; those of a cluster by their names alone."""
+        extproc = self._settings.extproc
+        if self._settings.kubernetes is None:
+            yield STATIC if extproc is None else extproc.pool, self.router
+            return
+        names = [name.rpartition("/")[2] for name, _ in self.brains]
+        for name, router in self.brains:
+            short = name.rpartition("/")[2]
+            yield short if names.count(short) == 1 else name, router
+
+    def _watched(self) -> Iterator[Cache]:
+        if self.cluster is not None and self.cluster.discovery is not None:
+            yield from self.cluster.discovery.caches()
+        if self.gateways is not None:
+            yield from self.gateways.caches()
+
     def _picker_metrics(self, bodies: Bodies) -> Iterator[Collector]:
         if bodies.books is not None:
-            router = self.router
-            yield PickerMetrics(bodies.books, self._telemetry, router.fleet, router.prefix)
+            yield PickerMetrics(bodies.books, self._telemetry, self._picked)
+
+    def _scaling_metrics(self) -> Iterator[Collector]:
+        if self.capacity is not None:
+            yield ScalingMetrics(self.capacity.controllers, self.capacity.rooms)
+
+    def _scaling_page(self) -> object:
+        assert self.capacity is not None
+        return scaling_view(self.capacity.controllers, self.capacity.rooms, _clock())
+
+    def _holding(self) -> bool:
+        return self.capacity is not None and self.capacity.rooms.open
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
@@ -237,8 +369,10 @@ class Gateway:
         """Say so to load balancers, stop accepting, let what is in flight finish."""
         self._readiness.draining()
         _log.info("draining", extra={"grace": self._settings.proxy.drain_seconds})
-        if self.bodies is not None:
-            await self.bodies.drain()
+        drains = [] if self.bodies is None else [self.bodies.drain()]
+        if self.gateways is not None:
+            drains.append(self.gateways.drain(self._settings.proxy.drain_seconds))
+        await asyncio.gather(*drains)
 
     async def stop(self) -> None:
         """Close everything; harmless when it never started."""
@@ -250,18 +384,46 @@ class Gateway:
 
     # --- while it runs -----------------------------------------------------------------------
 
-    def _new_pool(self, name: str, policy: Policy | None = None) -> Pool:
+    def _new_pool(self, name: str) -> Pool:
+        """A pool that requests are routed to from now on."""
         pool = Pool(
             name,
             self._settings,
             clock=_clock,
             changed=self._fleets_changed,
             requests=self._telemetry.requests_of,
-            policy=policy,
+            policy=None if self._picker is None else self._picker.make_policy(),
         )
         self._pools[name] = pool
         self.brains.add(name, pool.router)
+        self._brains_changed()
         return pool
+
+    def _cluster_pool(self, name: str) -> Pool:
+        """A pool of the cluster's, scaled if the settings say so."""
+        pool = self._new_pool(name)
+        if self.capacity is not None:
+            self.capacity.came(pool)
+        return pool
+
+    def _drop_pool(self, name: str) -> None:
+        """Route nothing more to it."""
+        if self.capacity is not None:
+            self.capacity.left(name)
+        self._pools.pop(name, None)
+        self.brains.remove(name)
+        self._brains_changed()
+
+    def _brains_changed(self) -> None:
+        if self.gateways is not None:
+            self.gateways.pools_changed()
+
+    def _pools_changed(self) -> None:
+        """The cluster has other pools, or they say something else."""
+        context = None if self.bodies is None else self.bodies.processor_context
+        if context is not None and context.pools is not None and self.cluster is not None:
+            context.pools.called(self.cluster.pickers())
+            context.pools.changed()
 
     def _fleets_changed(self) -> None:
         names = {state.name for _, router in self.brains for state in router.fleet}
@@ -285,7 +447,8 @@ class Gateway:
             self._static.apply(new.fleet_endpoints())
         picks = new.extproc is not None and new.extproc.picker_config is not None
         if new.routing.policy != self.router.policy.name and not picks:
-            self.router.policy = make_policy(new.routing.policy)
+            for _, router in (*self.brains, (STATIC, self.router)):
+                router.policy = make_policy(new.routing.policy)
             _log.info("policy is now %s", new.routing.policy)
         set_log_level(new.log.level)
 

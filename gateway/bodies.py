@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gateway.brains import Brains
 from gateway.extproc.addresses import AddressBook
 from gateway.extproc.context import ProcessorContext
+from gateway.extproc.pools import PickerPools
 from gateway.extproc.server import ExtProcServer
 from gateway.pickerbooks import PickerBooks
 from gateway.proxy.context import ProxyContext
@@ -22,6 +23,7 @@ from gateway.settings import ExtProcSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.tls import ServerTls, upstream_context
 from gateway.tokenizing.service import TokenizingService
+from gateway.waiting import WaitingRooms
 from routing.request import Request
 from routing.router import Router
 
@@ -39,6 +41,7 @@ class Shared:
     log_traffic: Callable[[RequestRecord, Request], object] | None
     tokenizing: TokenizingService | None
     now: Callable[[], float]
+    waiting: WaitingRooms | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -71,6 +74,7 @@ class Bodies:
                 log_request=shared.log_request,
                 log_traffic=shared.log_traffic,
                 tokenizing=shared.tokenizing,
+                pools=None if settings.kubernetes is None else PickerPools(shared.brains),
                 objectives=settings.routing.objectives,
                 internal_fields=settings.proxy.internal_fields,
                 max_json_depth=settings.proxy.max_json_depth,
@@ -108,10 +112,9 @@ class Bodies:
         self._running.push_async_callback(self.processor.stop)
         await self.processor.start(tls)
 
-    async def _start_proxy(self, settings: Settings) -> None:
-        shared, proxy = self._shared, settings.proxy
-        if settings.listen.tls is not None:
-            self.certificate = ServerTls(settings.listen.tls)
+    def proxy_context(self) -> ProxyContext:
+        """What the connections of one port share, each port with connections of its own behind."""
+        shared, settings, proxy = self._shared, self._settings, self._settings.proxy
         pools = Pools(
             PoolSettings(
                 connect_timeout=proxy.connect_timeout,
@@ -120,7 +123,7 @@ class Bodies:
                 tls=upstream_context(proxy),
             )
         )
-        context = ProxyContext(
+        return ProxyContext(
             brains=shared.brains,
             pools=pools,
             telemetry=shared.telemetry,
@@ -132,9 +135,14 @@ class Bodies:
             objectives=settings.routing.objectives,
             created=shared.created,
             cors=Cors(settings.cors),
+            waiting=shared.waiting,
         )
+
+    async def _start_proxy(self, settings: Settings) -> None:
+        if settings.listen.tls is not None:
+            self.certificate = ServerTls(settings.listen.tls)
         self.proxy = ProxyServer(
-            context,
+            self.proxy_context(),
             settings.listen.host,
             settings.listen.port,
             tls=None if self.certificate is None else self.certificate.context,
@@ -146,6 +154,8 @@ class Bodies:
         """The fleet has these endpoints now."""
         if self.processor_context is not None:
             self.processor_context.book.changed()
+            if self.processor_context.pools is not None:
+                self.processor_context.pools.changed()
             self.processor_context.books.keep_endpoints(names)
 
     def served(self) -> str:

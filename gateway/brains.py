@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from endpoints.discovery.kubernetes.rules import PoolRules
 from routing.endpoint import ServedModel
 from routing.router import Router
 
@@ -10,12 +11,14 @@ class Brains:
     """Routers by the name of their pool, in the order in which the pools came.
 
     With one pool, whatever a client asks for is its business. With several, a request belongs
-    to the first pool whose endpoints serve its model.
+    to the first pool whose rules rewrite its model, else to the first whose endpoints serve it,
+    else to the first whose rules take any model.
     """
 
     def __init__(self, routers: Mapping[str, Router] | None = None) -> None:
         self._routers: dict[str, Router] = dict(routers or {})
         self._only: Router | None = None
+        self._rules: dict[Router, PoolRules] = {}
         self._changed()
 
     def add(self, pool: str, router: Router) -> None:
@@ -25,8 +28,33 @@ class Brains:
 
     def remove(self, pool: str) -> None:
         """A pool left; unknown names are ignored."""
-        self._routers.pop(pool, None)
+        router = self._routers.pop(pool, None)
+        if router is not None:
+            self._rules.pop(router, None)
         self._changed()
+
+    def set_rules(self, pool: str, rules: PoolRules) -> None:
+        """What requests to a pool should be, from now on; unknown names are ignored."""
+        router = self._routers.get(pool)
+        if router is None:
+            return
+        if rules:
+            self._rules[router] = rules
+        else:
+            self._rules.pop(router, None)
+
+    def rules_of(self, router: Router) -> PoolRules | None:
+        """What requests to that router's pool should be; None: nothing special."""
+        return self._rules.get(router) if self._rules else None
+
+    def only(self, pool: str) -> "Brains | None":
+        """A pool's router by itself, with the rules that it has here, now and later."""
+        router = self._routers.get(pool)
+        if router is None:
+            return None
+        alone = Brains({pool: router})
+        alone._rules = self._rules
+        return alone
 
     def of(self, pool: str) -> Router | None:
         """The router of a pool; None when there is no such pool."""
@@ -47,11 +75,19 @@ class Brains:
         if self._only is not None:
             return self._only
         first: Router | None = None
+        if self._rules and model is not None:
+            for router, rules in self._rules.items():
+                if model in rules.rewrites:
+                    return router
         for router in self._routers.values():
             if router.fleet.candidates(model) is not None:
                 return router
             if first is None or (model is not None and router.fleet.knows(model)):
                 first = router
+        if model is not None and (first is None or not first.fleet.knows(model)):
+            for router, rules in self._rules.items():
+                if rules.other is not None:
+                    return router
         return first
 
     def knows(self, model: str) -> bool:

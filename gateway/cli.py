@@ -15,6 +15,9 @@ from gateway.config import ConfigError, Settings, from_options, load, watch
 from gateway.embedded import EmbeddedFleet
 from gateway.explain.command import explain
 from gateway.logs import set_up_logging
+from gateway.placing.command import capacity
+from gateway.planning.command import plan
+from gateway.sidecar.command import sidecar
 
 app = typer.Typer(
     name="inferway",
@@ -112,6 +115,13 @@ def check_config(
 
 
 app.command()(explain)
+app.command()(capacity)
+app.command(
+    # Its flags are read as llm-d's are, which ours could not be.
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)(sidecar)
+app.command()(plan)
 
 
 def _add_commands() -> None:

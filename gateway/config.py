@@ -5,18 +5,25 @@ is, which value is wrong and what would be right. docs/configuration.md explains
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from endpoints.engines.transfer import dialect_named
+from endpoints.scaling.actuators.processes import ProcessTemplate
+from endpoints.scaling.policies import make_scaling_policy
 from gateway import pickerconfig, strictyaml
+from gateway.capacity import scaling_settings
 from gateway.checking import Problem, problems_in
 from gateway.settings import (
     AdminSettings,
     CorsSettings,
     EndpointSettings,
+    KubernetesSettings,
     ListenSettings,
     LogSettings,
     ProxySettings,
@@ -25,6 +32,7 @@ from gateway.settings import (
     Settings,
 )
 from routing.policies import make_policy
+from routing.roles import SPELLINGS, unknown_role
 
 __all__ = [
     "LIVE_KEYS",
@@ -57,6 +65,8 @@ class ConfigError(ValueError):
     def __str__(self) -> str:
         return "\n  ".join([f"{self.source} can't be used:", *map(str, self.problems)])
 
+
+_CONTROLLER = re.compile(r"[a-z0-9][a-z0-9.-]*/[A-Za-z0-9/._~%!$&'()*+,;=:-]+")
 
 LIVE_KEYS = frozenset({"endpoints", "routing.policy", "log.level"})
 """What a running gateway takes over from a changed file.
@@ -209,9 +219,12 @@ def _checked(data: object, source: str) -> Settings:
         *_routing_problems(settings.routing),
         *_port_problems(settings.listen, settings.admin),
         *_extproc_problems(settings),
+        *_kubernetes_problems(settings.kubernetes),
         *_proxy_problems(settings.proxy),
         *_cors_problems(settings.cors),
         *_endpoint_problems(settings.endpoints),
+        *_gateway_api_problems(settings),
+        *_scaling_problems(settings),
     )
     if problems:
         raise ConfigError(source, problems)
@@ -262,6 +275,25 @@ def _extproc_problems(settings: Settings) -> Iterator[Problem]:
         )
 
 
+def _kubernetes_problems(kubernetes: KubernetesSettings | None) -> Iterator[Problem]:
+    if kubernetes is None:
+        return
+    if kubernetes.url is not None and kubernetes.kubeconfig is not None:
+        yield Problem("kubernetes.kubeconfig", "has no effect beside kubernetes.url; drop one")
+    for key in ("token_file", "ca_file"):
+        if getattr(kubernetes, key) is not None and kubernetes.url is None:
+            yield Problem(f"kubernetes.{key}", "goes with kubernetes.url only")
+    if kubernetes.context is not None and kubernetes.kubeconfig is None:
+        yield Problem("kubernetes.context", "goes with kubernetes.kubeconfig only")
+    for group in kubernetes.rule_groups:
+        if group.count("/") != 1:
+            yield Problem("kubernetes.rule_groups", f"{group!r} is not right; write group/version")
+    if not kubernetes.inference_pools and not kubernetes.services:
+        yield Problem(
+            "kubernetes.services", "nothing is served: name a Service, or let inference_pools be"
+        )
+
+
 def _proxy_problems(proxy: ProxySettings) -> Iterator[Problem]:
     if proxy.upstream_ca_file is not None and not proxy.upstream_verify:
         yield Problem(
@@ -275,6 +307,36 @@ def _cors_problems(cors: CorsSettings) -> Iterator[Problem]:
         yield Problem(
             "cors.credentials", "true lets no page in with the origin *; name the origins"
         )
+
+
+def _scaling_problems(settings: Settings) -> Iterator[Problem]:
+    for name, pool in ({} if settings.scaling is None else settings.scaling.pools).items():
+        path = f"scaling.pools.{name}"
+        for role, of_role in pool.roles.items():
+            where = f"{path}.roles.{role}"
+            if of_role.target is not None and of_role.command is not None:
+                yield Problem(
+                    where, "give a target (Kubernetes) or a command (processes), not both"
+                )
+            elif of_role.command is not None:
+                try:
+                    ProcessTemplate(of_role.command)
+                except ValueError as error:
+                    yield Problem(f"{where}.command", str(error))
+        acting = {bool(one.target or one.command) for one in pool.roles.values()}
+        if len(acting) > 1:
+            yield Problem(
+                f"{path}.roles",
+                "give every role a target or a command, or none: then others scale by our numbers",
+            )
+        try:
+            make_scaling_policy(pool.policy)
+        except ValueError as error:
+            yield Problem(f"{path}.policy", str(error))
+        try:
+            scaling_settings(pool, settings.routing.objective)
+        except ValueError as error:
+            yield Problem(path, str(error))
 
 
 def _endpoint_problems(endpoints: Iterable[EndpointSettings]) -> Iterator[Problem]:
@@ -303,4 +365,36 @@ def _endpoint_problem(settings: EndpointSettings, path: str) -> Problem | None:
             EndpointSettings(**known).endpoint()
         except ValueError as error:
             return Problem(f"{path}.{key}", str(error))
+    wrong = unknown_role(settings.labels.items())
+    if wrong is not None:
+        label, value = wrong
+        roles = ", ".join(SPELLINGS)
+        return Problem(f"{path}.labels.{label}", f"{value!r} is no role; use one of {roles}")
+    connector = settings.endpoint().connector
+    if connector:
+        try:
+            dialect_named(connector)
+        except ValueError as error:
+            return Problem(f"{path}.labels", str(error))
     return None
+
+
+def _gateway_api_problems(settings: Settings) -> Iterator[Problem]:
+    gateways = settings.gateway_api
+    if gateways is None:
+        return
+    if settings.kubernetes is None:
+        yield Problem("gateway_api", "needs a cluster: add a `kubernetes` section")
+    if not gateways.addresses:
+        yield Problem("gateway_api.addresses", "is empty: name an address to listen on")
+    for key in ("addresses", "published"):
+        for address in getattr(gateways, key):
+            try:
+                ip_address(address)
+            except ValueError:
+                yield Problem(f"gateway_api.{key}", f"{address!r} is no IP address")
+    if not _CONTROLLER.fullmatch(gateways.controller):
+        yield Problem(
+            "gateway_api.controller",
+            f"{gateways.controller!r} is not of the form example.com/name",
+        )

@@ -11,10 +11,15 @@ from contextlib import suppress
 
 import msgspec
 
+from endpoints.engines.transfer.mooncake import PORT_LABEL as BOOTSTRAP_LABEL
+from endpoints.engines.transfer.offloading import PORT_LABEL as P2P_LABEL
+from endpoints.engines.transfer.p2pnccl import ADDRESS_LABEL as ZMQ_LABEL
 from endpoints.events.source import ADDRESS_LABEL, REPLAY_LABEL, TOPIC_LABEL
 from gateway.settings import EndpointSettings
+from routing.roles import CONNECTOR_LABELS, ROLE_LABELS
 
 _START_SECONDS = 20.0
+_ROLE_LABEL = ROLE_LABELS[-1]
 
 
 class _Events(msgspec.Struct):
@@ -26,6 +31,8 @@ class _Events(msgspec.Struct):
 class _Ready(msgspec.Struct):
     urls: list[str]
     kv_events: list[_Events] = []
+    roles: list[str] = []
+    connector: str = ""
 
 
 class EmbeddedFleetError(RuntimeError):
@@ -59,18 +66,20 @@ class EmbeddedFleet:
         if not line:
             raise EmbeddedFleetError(f"exit code {await self._process.wait()}")
         ready = msgspec.json.decode(line, type=_Ready)
-        if not ready.kv_events:
-            return tuple(EndpointSettings(url=url) for url in ready.urls)
+        labels: list[dict[str, str]] = [{} for _ in ready.urls]
+        for own, events in zip(labels, ready.kv_events, strict=False):
+            own[ADDRESS_LABEL] = events.endpoint
+            own[REPLAY_LABEL] = events.replay_endpoint
+            own[TOPIC_LABEL] = events.topic
+        for own, url, role in zip(labels, ready.urls, ready.roles, strict=False):
+            own[_ROLE_LABEL] = role
+            own[CONNECTOR_LABELS[-1]] = ready.connector
+            # A simulated server is its own bootstrap server.
+            own[BOOTSTRAP_LABEL] = own[P2P_LABEL] = url.rpartition(":")[2]
+            own[ZMQ_LABEL] = url.removeprefix("http://")
         return tuple(
-            EndpointSettings(
-                url=url,
-                labels={
-                    ADDRESS_LABEL: events.endpoint,
-                    REPLAY_LABEL: events.replay_endpoint,
-                    TOPIC_LABEL: events.topic,
-                },
-            )
-            for url, events in zip(ready.urls, ready.kv_events, strict=True)
+            EndpointSettings(url=url, labels=own)
+            for url, own in zip(ready.urls, labels, strict=True)
         )
 
     async def stop(self) -> None:

@@ -18,6 +18,14 @@ _ITL: Final = (b"x-llm-d-slo-tpot-ms", b"x-slo-tpot-ms")
 _LONGEST_MS: Final = 86_400_000.0
 
 
+def objective_named(fields: Mapping[bytes, bytes]) -> str | None:
+    """The objective that a request names; None when it names none."""
+    for name in _NAMES:
+        if name in fields:
+            return fields[name].decode("latin-1")
+    return None
+
+
 class Targets(NamedTuple):
     """Seconds to the first token and between tokens; None: nothing special."""
 

@@ -63,6 +63,8 @@ class Pool:
             remove=self.router.remove_endpoint,
             changed=self._members_changed,
         )
+        self._named: tuple[Endpoint, ...] = ()
+        self._started: tuple[Endpoint, ...] = ()
         self._prober: FleetProber | None = None
         self._watch: EventWatch | None = None
 
@@ -87,9 +89,21 @@ class Pool:
         await self._prober.start()
         self._running.push_async_callback(self._prober.stop)
 
+    @property
+    def keeper(self) -> FleetKeeper:
+        """Who lets endpoints join and leave."""
+        return self._keeper
+
     def apply(self, wanted: Iterable[Endpoint]) -> None:
         """Make these the pool's endpoints; ValueError, and nothing done, for a name twice."""
-        self._keeper.apply(wanted)
+        wanted = tuple(wanted)
+        self._keeper.apply((*wanted, *self._started))
+        self._named = wanted
+
+    def started(self, endpoints: Iterable[Endpoint]) -> None:
+        """Beside those that discovery names, these are there, since we started them."""
+        self._started = tuple(endpoints)
+        self._keeper.apply((*self._named, *self._started))
 
     async def keep_sweeping(self) -> None:
         """Remove drained endpoints, for ever."""
@@ -146,6 +160,7 @@ def new_router(
                 share=settings.retry_budget.fraction,
                 minimum_per_second=settings.retry_budget.minimum_per_second,
             ),
+            disaggregation=settings.disaggregation.decision(),
         ),
         new_residency(EventSettings() if events is None else events),
         Receipts(settings.receipts, settings.receipt_sample),

@@ -4,6 +4,37 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True, init=False)
+class SplitRecord:
+    """What became of a request whose prompt another endpoint was to compute."""
+
+    connector: str
+    """The dialect in which the KV cache was handed over."""
+    prefill_endpoint: str
+    """The last endpoint that was sent the prompt."""
+    prefill_seconds: float | None
+    """From sending the prefill leg to its answer; None: it was never answered well."""
+    prefill_failures: tuple[str, ...]
+    """Why prefill legs failed, one word each."""
+    fallback: str
+    """Why the decode endpoint computed the prompt after all; empty when it did not."""
+    transfer_seconds: float | None
+    transfer_bytes: float | None
+    """What moving the KV cache took, as far as it shows in the time to the first token."""
+    stranded_tokens: int
+    """Prompt tokens whose KV stayed pinned for nobody."""
+
+    def __init__(self) -> None:
+        self.connector = ""
+        self.prefill_endpoint = ""
+        self.prefill_seconds = None
+        self.prefill_failures = ()
+        self.fallback = ""
+        self.transfer_seconds = None
+        self.transfer_bytes = None
+        self.stranded_tokens = 0
+
+
+@dataclass(slots=True, init=False)
 class RequestRecord:
     """One request from its first byte to its end. Times are seconds, sizes bytes.
 
@@ -56,6 +87,8 @@ class RequestRecord:
     predicted_cached_tokens: float | None
     predicted_ttft: float | None
     """What the decision expected of the endpoint that it chose."""
+    split: SplitRecord | None
+    """None: one endpoint was to do it all."""
 
     def __init__(
         self,
@@ -100,3 +133,4 @@ class RequestRecord:
         self.completion_tokens = None
         self.predicted_cached_tokens = None
         self.predicted_ttft = None
+        self.split = None

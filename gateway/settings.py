@@ -9,10 +9,21 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from endpoints.discovery.kubernetes.labels import NODE_LABELS
+from endpoints.discovery.kubernetes.pods import LabelRules
+from endpoints.discovery.kubernetes.settings import (
+    RULE_GROUPS,
+    DiscoverySettings,
+    ServiceSource,
+)
 from endpoints.discovery.static import endpoint_from_url
 from endpoints.events import EventSettings
+from endpoints.kubernetes.connection import ClusterSettings, own_namespace
+from endpoints.scaling.policies import DEFAULT as DEFAULT_SCALING_POLICY
+from routing.disaggregation import DisaggregationSettings as Splitting
 from routing.fleet import Endpoint
 from routing.policies import DEFAULT_POLICY
+from routing.transfer import Link
 
 _DAY = 86_400.0
 
@@ -22,6 +33,9 @@ Port: TypeAlias = Annotated[
 ]
 Seconds: TypeAlias = Annotated[
     float, msgspec.Meta(gt=0, le=_DAY, description="seconds, above 0 and at most 86400")
+]
+SecondsOrZero: TypeAlias = Annotated[
+    float, msgspec.Meta(ge=0, le=_DAY, description="seconds, 0 to 86400")
 ]
 Bytes: TypeAlias = Annotated[
     int, msgspec.Meta(ge=1024, le=1 << 40, description="a whole number of bytes, at least 1024")
@@ -38,6 +52,15 @@ Fraction: TypeAlias = Annotated[
 ]
 Rate: TypeAlias = Annotated[
     float, msgspec.Meta(ge=0, le=1e6, description="a rate per second, at least 0")
+]
+Share: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1, description="a share, above 0 and at most 1")
+]
+Weight: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1000, description="a factor, above 0 and at most 1000")
+]
+Bandwidth: TypeAlias = Annotated[
+    float, msgspec.Meta(gt=0, le=1e15, description="bytes a second, above 0")
 ]
 ErrorStatus: TypeAlias = Annotated[
     int, msgspec.Meta(ge=400, le=599, description="a status of an error, 400 to 599")
@@ -61,6 +84,11 @@ FieldPattern: TypeAlias = Annotated[
 ]
 Method: TypeAlias = Annotated[
     str, msgspec.Meta(pattern="^[A-Z]+$", description="a method in capitals, such as GET")
+]
+
+
+NamespacedName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern="^[a-z0-9.-]+/[a-z0-9.-]+$", description="namespace/name")
 ]
 
 
@@ -155,6 +183,56 @@ class Objective(Section, frozen=True):
     itl: Seconds = 0.050
 
 
+class DisaggregationSettings(Section, frozen=True):
+    """When one endpoint computes a prompt for another; see `routing.disaggregation`."""
+
+    mode: Literal["adaptive", "always", "never", "threshold", "dynamo"] = "adaptive"
+    bytes_per_token: Count = 131_072
+    model_bytes_per_token: dict[Text, Count] = {}
+    bandwidth: Bandwidth = 12.5e9
+    links: dict[Text, Bandwidth] = {}
+    latency: Annotated[float, msgspec.Meta(ge=0, le=60, description="seconds, from 0 to 60")] = (
+        0.010
+    )
+    threshold_tokens: CountOrZero = 512
+    dynamo_local_tokens: CountOrZero = 1_000
+    dynamo_queue: CountOrZero = 2
+    fewest_tokens: CountOrZero = 256
+    least_gain: Annotated[
+        float, msgspec.Meta(ge=-1, lt=1, description="a share, from -1 to 1")
+    ] = -0.02
+    pace_share: Weight = 1.0
+    stall_share: Weight = 2.0
+    busy_seconds: Seconds = 10.0
+    most_prefill_wait: Weight = 2.0
+    most_kv_usage: Share = 0.9
+    most_stranded: Fraction = 0.2
+
+    def decision(self) -> Splitting:
+        """The same for whoever decides."""
+        return Splitting(
+            mode=self.mode,
+            bytes_per_token=float(self.bytes_per_token),
+            model_bytes_per_token={
+                model: float(size) for model, size in self.model_bytes_per_token.items()
+            },
+            bandwidth=self.bandwidth,
+            latency=self.latency,
+            links=tuple(Link(label, speed) for label, speed in self.links.items()),
+            threshold_tokens=float(self.threshold_tokens),
+            dynamo_local_tokens=float(self.dynamo_local_tokens),
+            dynamo_queue=self.dynamo_queue,
+            fewest_tokens=float(self.fewest_tokens),
+            least_gain=self.least_gain,
+            pace_share=self.pace_share,
+            stall_share=self.stall_share,
+            busy_seconds=self.busy_seconds,
+            most_prefill_wait=self.most_prefill_wait,
+            most_kv_usage=self.most_kv_usage,
+            most_stranded=self.most_stranded,
+        )
+
+
 class RoutingSettings(Section, frozen=True):
     """How endpoints are chosen."""
 
@@ -169,6 +247,7 @@ class RoutingSettings(Section, frozen=True):
     objectives: dict[Text, Objective] = {}
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
     breaker: BreakerSettings = BreakerSettings()
+    disaggregation: DisaggregationSettings = DisaggregationSettings()
 
 
 class KvEventSettings(Section, frozen=True):
@@ -227,6 +306,11 @@ class ProxySettings(Section, frozen=True):
     upstream_ca_file: Text | None = None
     upstream_verify: bool = True
     retry_statuses: tuple[ErrorStatus, ...] = (429, 502, 503, 504)
+    prefill_patience: Annotated[
+        float, msgspec.Meta(ge=1, le=1000, description="a factor, from 1 to 1000")
+    ] = 4.0
+    prefill_grace: Seconds = 1.0
+    prefill_retries: CountOrZero = 1
     internal_fields: Literal["strip", "refuse"] = "strip"
     forwarded: Literal["append", "replace", "off"] = "append"
 
@@ -256,6 +340,82 @@ class ExtProcSettings(Section, frozen=True):
     drain_seconds: Seconds = 30.0
 
 
+class KubernetesService(Section, frozen=True):
+    """A headless Service whose endpoints are a pool; ``port``: its number or name, null: all."""
+
+    name: Text
+    namespace: Text | None = None
+    port: Port | Text | None = None
+
+
+class KubernetesSettings(Section, frozen=True):
+    """Pools from a cluster: which one, and which of its pools."""
+
+    url: Text | None = None
+    kubeconfig: Text | None = None
+    context: Text | None = None
+    token_file: Text | None = None
+    ca_file: Text | None = None
+    namespaces: tuple[Text, ...] = ()
+    pools: tuple[Text, ...] = ()
+    picker: Text | None = None
+    inference_pools: bool = True
+    services: tuple[KubernetesService, ...] = ()
+    nodes: bool = True
+    pod_labels: tuple[Text, ...] = ()
+    node_labels: tuple[Text, ...] = NODE_LABELS
+    rule_groups: tuple[Text, ...] = RULE_GROUPS
+
+    def cluster(self) -> ClusterSettings:
+        """How to reach its API server."""
+        return ClusterSettings(
+            self.url, self.kubeconfig, self.context, self.token_file, self.ca_file
+        )
+
+    def discovery(self) -> DiscoverySettings:
+        """What is looked for there; without namespaces, in the one that we run in."""
+        here = own_namespace()
+        everywhere = "*" in self.namespaces
+        return DiscoverySettings(
+            namespaces=() if everywhere else self.namespaces or (here,),
+            pools=self.pools,
+            picker=self.picker,
+            inference_pools=self.inference_pools,
+            services=tuple(
+                ServiceSource(one.namespace or here, one.name, one.port) for one in self.services
+            ),
+            nodes=self.nodes,
+            labels=LabelRules(self.pod_labels, self.node_labels),
+            rule_groups=self.rule_groups,
+        )
+
+
+class GatewayPort(Section, frozen=True):
+    """A port that Gateways name, and the one that is listened on instead; 0: any free one."""
+
+    gateway: Port
+    listen: Port
+
+
+class PickerSettings(Section, frozen=True):
+    """How other people's endpoint pickers are asked."""
+
+    timeout: Seconds = 10.0
+    connect_timeout: Seconds = 1.0
+    tls: Literal["off", "unverified"] = "off"
+
+
+class GatewayApiSettings(Section, frozen=True):
+    """Being a Gateway API implementation in the cluster of ``kubernetes``."""
+
+    controller: Text = "inferway.dev/gateway-controller"
+    addresses: tuple[Text, ...] = ("127.0.0.1",)
+    published: tuple[Text, ...] = ()
+    service: NamespacedName | None = None
+    ports: tuple[GatewayPort, ...] = ()
+    pickers: PickerSettings = PickerSettings()
+
+
 class LogSettings(Section, frozen=True):
     """What is written about it all."""
 
@@ -266,6 +426,101 @@ class LogSettings(Section, frozen=True):
     traffic_bytes: Bytes = 268_435_456
 
 
+class ScaleTargetSettings(Section, frozen=True):
+    """What Kubernetes object has the number of replicas; see `endpoints.scaling.actuators`."""
+
+    name: Text
+    kind: Text = "Deployment"
+    api_version: Text = "apps/v1"
+    namespace: Text | None = None
+
+
+class ScaledRoleSettings(Section, frozen=True):
+    """One role of a pool: how many replicas, and where; ``target`` or ``command``, not both."""
+
+    target: ScaleTargetSettings | None = None
+    command: tuple[Text, ...] | None = None
+    min: CountOrZero = 1
+    max: Count = 10
+    cost: Count = 1
+
+
+class PaceSettings(Section, frozen=True):
+    """How fast one direction may go; see `endpoints.scaling.settings.Pace`."""
+
+    percent: Rate
+    replicas: CountOrZero
+    period: Seconds
+    window: SecondsOrZero = 0.0
+    reversal: SecondsOrZero = 0.0
+
+
+class WaitingSettings(Section, frozen=True):
+    """How many requests wait for a pool without endpoints, with what bodies, and for how long."""
+
+    max_requests: Count = 1_000
+    max_bytes: Bytes = 268_435_456
+    patience: Seconds = 300.0
+
+
+class ScaledPoolSettings(Section, frozen=True):
+    """One pool whose size follows its traffic; see `endpoints.scaling.settings`."""
+
+    roles: dict[Literal["both", "prefill", "decode"], ScaledRoleSettings]
+    policy: Text = DEFAULT_SCALING_POLICY
+    models: tuple[Text, ...] = ()
+    objective: Objective | None = None
+    percentile: Fraction = 0.9
+    budget: Count | None = None
+    interval: Seconds = 15.0
+    startup: Seconds = 120.0
+    utilisation: Fraction = 0.8
+    up: PaceSettings = PaceSettings(percent=100.0, replicas=4, period=15.0)
+    down: PaceSettings = PaceSettings(
+        percent=25.0, replicas=1, period=60.0, window=300.0, reversal=120.0
+    )
+    idle: Seconds | None = None
+    edit_hold: SecondsOrZero = 600.0
+    grace: Seconds = 60.0
+    dry_run: bool = False
+    waiting: WaitingSettings = WaitingSettings()
+
+
+class ExternalMetricsSettings(Section, frozen=True):
+    """Where Kubernetes asks for our numbers (``external.metrics.k8s.io``), always over TLS.
+
+    Without ``tls`` with a certificate that nobody vouches for. ``anonymous``: anybody may ask.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 6443
+    tls: TlsSettings | None = None
+    anonymous: bool = False
+
+
+class KedaSettings(Section, frozen=True):
+    """Where KEDA asks for our numbers (an external scaler over gRPC)."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 9004
+    tls: TlsSettings | None = None
+
+
+class ScalingSection(Section, frozen=True):
+    """Pools whose size follows their traffic, and to whom the wanted sizes are told.
+
+    ``kubeconfig``: how to reach the cluster; None: the one that we run in. ``lease`` and
+    ``namespace`` name what decides which of several gateways acts.
+    """
+
+    pools: dict[Text, ScaledPoolSettings] = {}
+    kubeconfig: Text | None = None
+    namespace: Text | None = None
+    lease: Text = "inferway-scaler"
+    external_metrics: ExternalMetricsSettings | None = None
+    keda: KedaSettings | None = None
+
+
 class Settings(Section, frozen=True):
     """Everything that can be set; `Settings()` is what an empty mapping means."""
 
@@ -273,6 +528,8 @@ class Settings(Section, frozen=True):
     extproc: ExtProcSettings | None = None
     admin: AdminSettings = AdminSettings()
     endpoints: tuple[EndpointSettings, ...] = ()
+    kubernetes: KubernetesSettings | None = None
+    gateway_api: GatewayApiSettings | None = None
     routing: RoutingSettings = RoutingSettings()
     kv_events: KvEventSettings | None = None
     tokenizers: dict[Text, Text] = {}
@@ -280,6 +537,7 @@ class Settings(Section, frozen=True):
     probes: ProbeSettings = ProbeSettings()
     proxy: ProxySettings = ProxySettings()
     cors: CorsSettings = CorsSettings()
+    scaling: ScalingSection | None = None
     log: LogSettings = LogSettings()
 
     def fleet_endpoints(self) -> tuple[Endpoint, ...]:

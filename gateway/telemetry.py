@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from gateway.record import RequestRecord
+from gateway.record import RequestRecord, SplitRecord
 
 UNKNOWN_MODEL: Final = "unknown"
 """The label of every model that the fleet does not serve."""
@@ -102,6 +102,48 @@ class ModelTelemetry:
         """As engines reported it."""
 
 
+class SplitTelemetry:
+    """What is counted of requests whose prompt another endpoint was to compute."""
+
+    __slots__ = (
+        "failures",
+        "fallbacks",
+        "prefill_seconds",
+        "requests",
+        "stranded_tokens",
+        "transfer_bytes",
+        "transfer_seconds",
+    )
+
+    def __init__(self) -> None:
+        self.requests: dict[str, int] = {}
+        """By connector; those that were never sent anywhere have none."""
+        self.failures: dict[str, int] = {}
+        """Prefill legs that failed, by reason."""
+        self.fallbacks: dict[str, int] = {}
+        """Requests whose decode endpoint computed the prompt after all, by cause."""
+        self.prefill_seconds = Histogram(_FIRST_TOKEN_BOUNDS)
+        """From sending a prefill leg to its answer."""
+        self.transfer_seconds = Histogram(_REQUEST_BOUNDS)
+        self.transfer_bytes = 0.0
+        self.stranded_tokens = 0
+
+    def finished(self, split: SplitRecord) -> None:
+        """A split request is over."""
+        self.requests[split.connector] = self.requests.get(split.connector, 0) + 1
+        for reason in split.prefill_failures:
+            self.failures[reason] = self.failures.get(reason, 0) + 1
+        if split.fallback:
+            self.fallbacks[split.fallback] = self.fallbacks.get(split.fallback, 0) + 1
+        if split.prefill_seconds is not None:
+            self.prefill_seconds.observe(split.prefill_seconds)
+        if split.transfer_seconds is not None:
+            self.transfer_seconds.observe(split.transfer_seconds)
+        if split.transfer_bytes is not None:
+            self.transfer_bytes += split.transfer_bytes
+        self.stranded_tokens += split.stranded_tokens
+
+
 class EndpointTelemetry:
     """What is counted apart for each endpoint."""
 
@@ -139,6 +181,7 @@ class Telemetry:
         self.retries: dict[str, int] = {}
         """Failed attempts that another one followed, by reason."""
         self.decision_seconds = Histogram(_DECISION_BOUNDS)
+        self.splits = SplitTelemetry()
         self.in_flight = 0
 
     def started(self) -> None:
@@ -171,6 +214,8 @@ class Telemetry:
                 model.predicted.add(record.prompt_tokens, record.predicted_cached_tokens)
         if record.completion_tokens is not None:
             model.completion_tokens += record.completion_tokens
+        if record.split is not None:
+            self.splits.finished(record.split)
         for reason in record.retries:
             self.retries[reason] = self.retries.get(reason, 0) + 1
         for endpoint in record.failed_endpoints:

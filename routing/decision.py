@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from routing.endpoint import EndpointState
+from routing.legs import PrefillLeg
 from routing.policies.policy import Choice
 from routing.prefix.views import ViewTokens
 from routing.request import Request
@@ -77,6 +78,8 @@ class Decision:
         "own_tokens",
         "phase",
         "policy",
+        "prefill",
+        "prefill_attempts",
         "prefill_context",
         "prefill_tokens",
         "prefilled_before",
@@ -87,6 +90,7 @@ class Decision:
         "request",
         "retry_denied",
         "sent_at",
+        "split_reason",
         "views",
     )
 
@@ -134,6 +138,12 @@ class Decision:
         """What failed so far."""
         self.retry_denied: str | None = None
         """Why the last failure was not retried although another endpoint was there."""
+        self.prefill: PrefillLeg | None = None
+        """Who computes the prompt for the current endpoint; None: it does so itself."""
+        self.prefill_attempts: list[FailedAttempt] = []
+        """What failed so far of prefill legs."""
+        self.split_reason = ""
+        """Why it was split or not, by `SplitReason`; empty where nobody computes for others."""
 
     @property
     def choice(self) -> Choice:
@@ -149,6 +159,12 @@ class Decision:
     def predicted_cached_tokens(self) -> float:
         """Prompt tokens believed to be cached on the current endpoint when deciding."""
         return self.choices[self.attempt].cached_tokens
+
+    @property
+    def split(self) -> bool:
+        """Whether the current endpoint gets its KV cache from another one, or is to get it."""
+        leg = self.prefill
+        return leg is not None and leg.attempt == self.attempt and not leg.given_up
 
     @property
     def outcome(self) -> str | None:

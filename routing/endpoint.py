@@ -19,6 +19,8 @@ from routing.breaker import Breaker, BreakerSettings
 from routing.latency import Timing
 from routing.ledger import Ledger
 from routing.marks import Mark
+from routing.pinned import Pinned
+from routing.roles import BOTH, CONNECTOR_LABELS, ENCODE, PREFILL, told_role
 from routing.trust import Trust
 
 SCRAPE_FRESH_SECONDS: Final = 5.0
@@ -45,6 +47,27 @@ class Endpoint:
     def hardware(self) -> str:
         """The label of that name; empty when there is none."""
         return dict(self.labels).get("hardware", "")
+
+    @property
+    def role(self) -> str:
+        """``prefill``, ``decode``, ``both`` (also when no label says) or ``encode``."""
+        return told_role(self.labels) or BOTH
+
+    @property
+    def prefills(self) -> bool:
+        """Whether it may get a prefill leg: a label says that this is a role of its."""
+        return told_role(self.labels) in {PREFILL, BOTH}
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it may get whole requests and decode legs."""
+        return self.role not in {PREFILL, ENCODE}
+
+    @property
+    def connector(self) -> str:
+        """The label that names its KV-transfer protocol; empty when there is none."""
+        given = dict(self.labels)
+        return next((given[label] for label in CONNECTOR_LABELS if label in given), "")
 
 
 class Health(Enum):
@@ -124,6 +147,8 @@ class EndpointState:
     breaker: Breaker = field(default_factory=lambda: Breaker(BreakerSettings(), 0.0))
     prefilled_tokens: int = 0
     """Uncached prompt tokens of ours that it has computed, ever."""
+    pinned: Pinned | None = None
+    """KV that lies there for nobody, until leases end; None: that never happened."""
     row: int = -1
     """Its row in the fleet's table of loads; -1 outside of a fleet."""
 

@@ -56,6 +56,7 @@ class Fleet:
         elif state.endpoint.url != endpoint.url:
             state.models, state.models_at, state.load, state.engine = None, None, None, None
             state.foreign_waiting = state.foreign_running = 0.0
+            state.pinned = None
             state.breaker = Breaker(self._breaker_settings, now)
             self._open.discard(state)
             self.table.touch(state)
@@ -272,12 +273,21 @@ class Fleet:
 
     def _rebuild(self) -> Group:
         available = [state for state in self if state.available]
+        prefillers = [state for state in available if state.endpoint.prefills]
+        decoders = [state for state in available if state.endpoint.decodes]
         by_model: dict[str, list[EndpointState]] = {}
-        for state in available:
+        for state in decoders:
             for name in state.models or ():
                 by_model.setdefault(name, []).append(state)
-        self._by_model = {name: Group(states, self.table) for name, states in by_model.items()}
-        return Group(available, self.table)
+        self._by_model = {
+            name: Group(
+                states,
+                self.table,
+                [state for state in prefillers if name in (state.models or ())],
+            )
+            for name, states in by_model.items()
+        }
+        return Group(decoders, self.table, prefillers)
 
     def _set_health(self, state: EndpointState, health: Health, now: float, reason: str) -> None:
         if state.health is not health:

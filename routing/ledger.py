@@ -2,7 +2,8 @@
 
 A reservation lives through two stages: *prefill* (its uncached prompt tokens still wait
 for or run through the engine) and *decoding* (its first token was seen; tokens are still to
-come). An unstreamed request shows no first token; it is taken to decode from the time on at
+come). One whose prompt is computed elsewhere *awaits* its KV cache instead of a prefill. An
+unstreamed request shows no first token; it is taken to decode from the time on at
 which its first token was predicted. Counts are whole tokens, so that sums stay exact however
 many requests pass.
 """
@@ -55,6 +56,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "_awaiting",
         "_decoding",
         "_earlier_peak",
         "_peak",
@@ -89,6 +91,7 @@ class Ledger:
         """Tokens that requests in flight have produced so far, as far as it was told."""
         self._prefilling: dict[Hashable, Reservation] = {}  # oldest first
         self._decoding: dict[Hashable, Reservation] = {}
+        self._awaiting: dict[Hashable, Reservation] = {}
         self.oldest: Reservation | None = None
         """The oldest prefill."""
         self.oldest_since = 0.0
@@ -128,7 +131,7 @@ class Ledger:
         ``prompt_tokens``: its whole prompt, cached tokens included. ``prefill_context``: for
         each uncached token the tokens before it, summed up.
         """
-        if key in self._prefilling or key in self._decoding:
+        if key in self._prefilling or key in self._decoding or key in self._awaiting:
             return
         if prefill_tokens < 0 or output_tokens < 0 or prompt_tokens < 0:
             raise ValueError(
@@ -150,9 +153,33 @@ class Ledger:
         if self.mark is not None:
             self.mark.set()
 
+    def expect(self, key: Hashable, output_tokens: int, prompt_tokens: int) -> None:
+        """Add a request whose KV cache another endpoint computes: it has no prefill here."""
+        if key in self._prefilling or key in self._decoding or key in self._awaiting:
+            return
+        if output_tokens < 0 or prompt_tokens < 0:
+            raise ValueError(
+                f"a reservation can't be negative: {output_tokens} output tokens, "
+                f"{prompt_tokens} prompt tokens"
+            )
+        self._awaiting[key] = Reservation(0, output_tokens, prompt_tokens, 0, inf)
+        self.requests += 1
+        self._peak = max(self._peak, self.requests)
+        self.output_tokens += output_tokens
+        self.context_tokens += prompt_tokens
+        if self.mark is not None:
+            self.mark.set()
+
+    @property
+    def awaiting(self) -> int:
+        """Requests whose KV cache is still to come from elsewhere."""
+        return len(self._awaiting)
+
     def prefilled(self, key: Hashable, now: float) -> None:
         """The request's first token was seen: its prefill is over, it decodes."""
         reservation = self._end_prefill(key, now)
+        if reservation is None and self._awaiting:
+            reservation = self._awaiting.pop(key, None)
         if reservation is not None:
             self._decoding[key] = reservation
             self.decoding += 1
@@ -173,6 +200,8 @@ class Ledger:
     def release(self, key: Hashable, now: float) -> None:
         """Forget the request, whatever stage it is in."""
         reservation = self._end_prefill(key, now)
+        if reservation is None and self._awaiting:
+            reservation = self._awaiting.pop(key, None)
         if reservation is None:
             reservation = self._decoding.pop(key, None)
             if reservation is None:

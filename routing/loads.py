@@ -266,11 +266,19 @@ class Group:
     What only large groups need is made when first asked for.
     """
 
-    __slots__ = ("_names", "_places", "_rows", "endpoints", "table")
+    __slots__ = ("_names", "_places", "_rows", "endpoints", "prefillers", "table")
 
-    def __init__(self, endpoints: Sequence[EndpointState], table: LoadTable) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[EndpointState],
+        table: LoadTable,
+        prefillers: Sequence[EndpointState] = (),
+    ) -> None:
         self.endpoints = endpoints
+        """Who may take a whole request, or decode."""
         self.table = table
+        self.prefillers = prefillers
+        """Who may compute a prompt for one of these; empty where no endpoint says it can."""
         self._rows: Rows | None = None
         self._names: list[str] = []
         self._places: dict[str, int] | None = None

@@ -210,7 +210,8 @@ class Receipts:
             error = relative_error(receipt.standings[0].predicted_itl, itl)
             here.itl_error.add(error)
             everywhere.itl_error.add(error)
-        if decision.reported_cached_tokens is not None:
+        # Who decodes after a split reports what it has read as cached: that was not predicted.
+        if decision.reported_cached_tokens is not None and not decision.split:
             surplus = choice.cached_tokens - decision.reported_cached_tokens
             here.cached_tokens.add(surplus)
             everywhere.cached_tokens.add(surplus)

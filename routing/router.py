@@ -11,6 +11,14 @@ and, when things go wrong:
     router.failed(decision, now, reason)        # then: if router.retry(decision, now): send again
     router.abandoned(decision, now)             # the client went away
 
+When `Decision.prefill` is there another endpoint computes the prompt, and its leg is told of too:
+
+    router.prefill_sent(decision, now)
+    router.prefill_done(decision, now, ...)     # then `sent`, to decision.endpoint
+    router.prefill_failed(decision, now, reason)  # then: router.replan_prefill(decision, now)
+    router.transferred(decision, now, bytes, seconds)
+    router.stranded(decision, now, until)       # nobody will read what was computed
+
 `route` reserves the predicted load on the chosen endpoint's ledger, each of the three ends
 gives it back, and every report is idempotent, so a reservation can't leak and can't be given
 back twice. `routing.decision` has the state machine. What happened is what the brain learns
@@ -24,17 +32,21 @@ from math import inf
 from typing import Final
 
 from routing.decision import Decision, FailedAttempt, Phase, Rejection, RejectionKind
+from routing.disaggregation import Disaggregation, DisaggregationSettings
 from routing.endpoint import Endpoint, EndpointState
 from routing.fleet import Fleet
 from routing.latency import OutputLength, TokenScale
+from routing.legs import LegPhase, PrefillLeg
 from routing.loads import Group
 from routing.policies.policy import Choice, Policy, Slate
+from routing.prefilling import Prefilling, in_flight
 from routing.prefix.index import PrefixIndex
 from routing.prefix.residency import Residency
 from routing.prefix.views import Views
 from routing.receipts import Receipts
 from routing.request import Request
 from routing.retries import RetryBudget, RetrySettings
+from routing.saturation import saturation
 from routing.traffic import Traffic
 
 _RESIDENCY_BYTES: Final = 256 << 20
@@ -66,6 +78,8 @@ class RouterSettings:
     """Seconds after which a rejected client is asked to come again."""
     retries: RetrySettings = field(default_factory=RetrySettings)
     """How many retries there may be for the traffic there is."""
+    disaggregation: DisaggregationSettings = field(default_factory=DisaggregationSettings)
+    """When one endpoint computes the prompt and another one decodes."""
 
 
 class Router:
@@ -96,6 +110,12 @@ class Router:
         """How much may be retried, and how much was."""
         self.traffic: Traffic | None = None
         """What requests were like, for whoever decides on the pool's size; None: nobody does."""
+        self.disaggregation = Disaggregation(settings.disaggregation)
+        """Decides whether requests are split."""
+        self.prefilling = Prefilling(
+            fleet, self.views, self.disaggregation, settings.default_cache_tokens
+        )
+        """What becomes of prefill legs."""
         self._scales: dict[str | None, TokenScale] = {}  # by model
         self._outputs: dict[str | None, OutputLength] = {}
 
@@ -118,8 +138,9 @@ class Router:
                     "no healthy endpoint among those that the request is limited to",
                     self.settings.retry_after,
                 )
-            if len(inside) < len(group.endpoints):
-                group = Group(inside, self.fleet.table)
+            if len(inside) < len(group.endpoints) or group.prefillers:
+                prefillers = [one for one in group.prefillers if one.name in request.within]
+                group = Group(inside, self.fleet.table, prefillers)
         limit = self.settings.max_requests_per_endpoint
         if limit is not None:
             free = [state for state in group.endpoints if state.ledger.requests < limit]
@@ -130,8 +151,9 @@ class Router:
                     f"every endpoint has its {limit} requests in flight",
                     self.settings.retry_after,
                 )
-            if len(free) < len(group.endpoints):
-                group = Group(free, self.fleet.table)
+            if len(free) < len(group.endpoints) or group.prefillers:
+                prefillers = [one for one in group.prefillers if one.ledger.requests < limit]
+                group = Group(free, self.fleet.table, prefillers)
         slate = self._slate(request, group, now)
         decision = Decision(
             request=request,
@@ -141,6 +163,8 @@ class Router:
             prompt_tokens=slate.prompt_tokens,
             output_tokens=slate.output_tokens,
         )
+        if group.prefillers:
+            self.disaggregation.plan(decision, slate, group.prefillers, now)
         if request.token_chains is not None and self.residency.sizes:
             scale = slate.block_tokens / request.block_tokens
             decision.views = [
@@ -155,6 +179,25 @@ class Router:
         self.recent.append(decision)
         return decision
 
+    def adopt(
+        self, request: Request, choice: Choice, prefill: PrefillLeg | None, now: float
+    ) -> Decision:
+        """Follow a request for which somebody else chose, as if `route` had."""
+        self.fleet.tick(now)
+        self.retries.request(now)
+        decision = Decision(
+            request=request,
+            policy="adopted",
+            at=now,
+            choices=[choice],
+            prompt_tokens=request.prompt_tokens,
+            output_tokens=self._expected_output(request),
+        )
+        decision.prefill = prefill
+        self._reserve(decision, now)
+        self.recent.append(decision)
+        return decision
+
     def retry(self, decision: Decision, now: float) -> bool:
         """After a failure: move to the next choice that can still take it; False when none.
 
@@ -162,6 +205,8 @@ class Router:
         """
         if decision.phase is not Phase.FAILED:
             return False
+        # A KV cache can be read once, and the next endpoint was never promised it: it computes the
+        # prompt itself, unless `replan_prefill` finds somebody who does.
         for attempt in range(decision.attempt + 1, len(decision.choices)):
             state = decision.choices[attempt].endpoint
             if state.available and self._belongs(state):
@@ -183,6 +228,13 @@ class Router:
             return
         decision.sent_at = now
         state = decision.endpoint
+        if decision.prefill is not None and decision.split:
+            leg = decision.prefill
+            leg.decode_sent_at = now
+            if leg.sent_at is not None:
+                decision.sent_at = leg.sent_at  # the wait for the first token began there
+            if not decision.request.streamed and leg.done_at is not None:
+                state.ledger.prefilled(decision, now)  # no first token will tell
         if self._belongs(state):
             tokens = state.cache_tokens
             if tokens is None:
@@ -234,7 +286,9 @@ class Router:
         decision.context_with = state.ledger.context_tokens
         # The first byte of an unstreamed answer comes after its last token: no prefill time.
         # And when caches are not what they seem, how much was computed shows only at the end.
-        if decision.request.streamed and state.trust.share >= _TRUSTED:
+        if decision.prefill is not None and decision.split:
+            self._moved(decision, now)
+        elif decision.request.streamed and state.trust.share >= _TRUSTED:
             self._learn_prefill(decision, now, 0.0)
         if self.traffic is not None:
             self.traffic.begin(decision, now)
@@ -258,7 +312,8 @@ class Router:
         if not decision.enter(Phase.DONE):
             return
         state = decision.endpoint
-        self._learn_trust(decision, cached_tokens)
+        if decision.prefill is None or not decision.split:
+            self._learn_trust(decision, cached_tokens)
         self._learn_times(decision, now, completion_tokens)
         self._end(decision, now)
         decision.reported_prompt_tokens = prompt_tokens
@@ -312,6 +367,113 @@ class Router:
             self._end(decision, now)
             self.fleet.unproven(decision.endpoint, decision)
 
+    # -- what became of its prefill leg, where another endpoint computes the prompt -------------
+
+    def prefill_sent(self, decision: Decision, now: float) -> None:
+        """The prefill leg went out."""
+        if in_flight(decision):
+            self.prefilling.sent(decision, now)
+
+    def prefill_done(
+        self,
+        decision: Decision,
+        now: float,
+        prompt_tokens: int | None = None,
+        cached_tokens: int | None = None,
+    ) -> None:
+        """The prompt is computed, and waits to be read; the counts are the prefill engine's own."""
+        self.prefilling.done(decision, now, prompt_tokens, cached_tokens)
+
+    def prefill_failed(
+        self,
+        decision: Decision,
+        now: float,
+        reason: str,
+        *,
+        refused: bool = False,
+        blameless: bool = False,
+    ) -> None:
+        """The leg failed through its endpoint: the decode endpoint computes the whole prompt now.
+
+        ``refused``: it did not even accept the connection; ``blameless``: it is well and just
+        has no room, or was too slow for us. Then `replan_prefill` may find another one.
+        """
+        if self.prefilling.give_up(decision, LegPhase.FAILED, now, reason):
+            leg = decision.prefill
+            assert leg is not None
+            self.prefilling.blame(decision, leg, now, refused=refused, blameless=blameless)
+            self._compute_there(decision, now)
+
+    def prefill_skipped(self, decision: Decision, now: float, reason: str) -> None:
+        """The leg is not needed, or not waited for: nobody's fault. Otherwise as when it failed."""
+        leg = decision.prefill
+        if self.prefilling.give_up(decision, LegPhase.SKIPPED, now, reason):
+            assert leg is not None
+            self.fleet.unproven(leg.endpoint, leg)
+            self._compute_there(decision, now)
+
+    def replan_prefill(self, decision: Decision, now: float) -> bool:
+        """After a leg was given up, or its decode endpoint failed: another one; False when none.
+
+        Also False when the retry budget is spent: `Decision.retry_denied` then says so. True:
+        `Decision.prefill` is a new leg, planned and reserved.
+        """
+        old = decision.prefill
+        if old is None or decision.split or not in_flight(decision):
+            return False
+        tried = {attempt.endpoint for attempt in decision.prefill_attempts}
+        candidates = [
+            state
+            for state in (old.endpoint, *old.others)
+            if state.available and self._belongs(state) and state.name not in tried
+        ]
+        leg = self.disaggregation.replacement(decision, candidates, now)
+        if leg is None:
+            return False
+        if not self.retries.allow(now):
+            decision.retry_denied = "the retry budget is spent"
+            return False
+        decision.endpoint.ledger.release(decision, now)
+        decision.prefill = leg
+        self.prefilling.reserve(decision, leg, now)
+        return True
+
+    def stranded(self, decision: Decision, now: float, until: float) -> None:
+        """What the leg computed will be read by nobody; it lies there until its lease ends."""
+        self.prefilling.stranded(decision, now, until)
+
+    def transferred(
+        self,
+        decision: Decision,
+        now: float,
+        bytes: float,  # noqa: A002
+        seconds: float,
+    ) -> None:
+        """The KV cache moved to the decode endpoint. Where nobody tells, it is inferred."""
+        self.prefilling.transferred(decision, now, bytes, seconds)
+
+    def _compute_there(self, decision: Decision, now: float) -> None:
+        """The decode endpoint's reservation becomes that of a whole request."""
+        if in_flight(decision):
+            decision.endpoint.ledger.release(decision, now)
+            self._reserve(decision, now)
+
+    def _moved(self, decision: Decision, now: float) -> None:
+        """A first token after a split: what it waited for beyond one step was the transfer."""
+        leg, state = decision.prefill, decision.endpoint
+        if leg is not None and leg.in_flight:  # whoever carries it doesn't see its prefill end
+            leg.endpoint.ledger.release(leg, now)
+        if leg is None or leg.done_at is None or leg.decode_sent_at is None:
+            return
+        room = state.room_tokens
+        if not decision.request.streamed or (room is not None and room < decision.prompt_tokens):
+            return  # it may have waited for room instead
+        began = max(leg.done_at, leg.decode_sent_at)
+        ledger = state.ledger
+        step = state.timing.inter_token_seconds(ledger.decoding, ledger.context_tokens)
+        seconds = max(now - began - step, 1e-3)
+        self.transferred(decision, now, leg.transfer_bytes, seconds)
+
     def over(self, decision: Decision) -> None:
         """No further attempt will be made: its receipt is complete. Idempotent."""
         if self.receipts is not None:
@@ -326,10 +488,18 @@ class Router:
             self.views.restarted(endpoint.name)
         return self.fleet.upsert(endpoint, now)
 
+    def saturated(self, model: str | None, now: float) -> bool:
+        """Whether who serves ``model`` is so busy that requests which may be shed should be."""
+        group = self.fleet.candidates(model)
+        return group is not None and saturation(group.endpoints, now) >= 1.0
+
     def remove_endpoint(self, name: str) -> EndpointState | None:
         """Take an endpoint out; what is in flight there may still end well."""
         self.views.forget(name)
-        return self.fleet.remove(name)
+        state = self.fleet.remove(name)
+        if state is not None:
+            self.disaggregation.forget(state)
+        return state
 
     def restarted(self, name: str) -> None:
         """The endpoint's engine came back with an empty cache."""
@@ -337,6 +507,7 @@ class Router:
         state = self.fleet.get(name)
         if state is not None:
             state.trust.forget()
+            state.pinned = None
             self.fleet.table.touch(state)
 
     # -- within ----------------------------------------------------------------------------
@@ -398,6 +569,10 @@ class Router:
     def _reserve(self, decision: Decision, now: float) -> None:
         state = decision.endpoint
         self.fleet.sending(state, decision)
+        leg = decision.prefill
+        if leg is not None and decision.split:
+            self.prefilling.reserve(decision, leg, now)
+            return
         prompt = decision.prompt_tokens
         cached = decision.predicted_cached_tokens * state.trust.share
         own = max(round(prompt - cached), 0)
@@ -420,10 +595,15 @@ class Router:
             prompt_tokens=round(prompt),
             prefill_context=context,
         )
+        if decision.split_reason:
+            work = own * prefill.slope + context * prefill.tilt
+            self.disaggregation.booked(state, work, now)
 
     def _end(self, decision: Decision, now: float) -> None:
         decision.endpoint.ledger.release(decision, now)
         decision.finished_at = now
+        if decision.prefill is not None:
+            self.prefilling.drop(decision, now, "the request ended")
 
     def _learn_trust(self, decision: Decision, cached_tokens: int | None) -> None:
         """Hold what was believed to be cached against what the engine found."""

@@ -1,6 +1,7 @@
 """The command `inferway demo`."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,12 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.cluster.command import show as show_cluster
+from bench.demo.disaggregated import comparison, run_arms
 from bench.demo.driver import Outcome, PlannedRequest, drive
+from bench.demo.hardware import MODEL, PRESET, server_arguments
 from bench.demo.report import Summary, summarise, table
+from bench.demo.scaling import show
 from bench.traces.expand import prompt_text
 from bench.traces.mooncake import SAMPLE, Row, TraceError, arrival_seconds, read
 from gateway.app import Gateway, StartError
@@ -22,10 +27,7 @@ from gateway.settings import KvEventSettings
 from gateway.tokenizing.service import ENGINE
 from routing.policies import DEFAULT_POLICY, POLICIES
 
-MODEL = "sim-70b"
-_PRESET = "70b-h100x4"
 _TOKENIZING_SECONDS = 1.0
-_CACHE_TOKENS = 460_000  # KV cache of a 70B model on four 80 GB GPUs
 
 
 def demo(
@@ -45,6 +47,19 @@ def demo(
         list[str] | None,
         typer.Option(help="A policy to run; may be repeated. [round_robin, the default]"),
     ] = None,
+    disaggregated: Annotated[
+        bool,
+        typer.Option(
+            "--disaggregated",
+            help="Compare whole requests with split ones on as many servers, instead of policies.",
+        ),
+    ] = False,
+    prefill_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="With --disaggregated: share of the servers that only prefill."
+        ),
+    ] = 0.75,
     exact: Annotated[
         bool,
         typer.Option(
@@ -52,6 +67,20 @@ def demo(
             help="Run the last policy once more, following the servers' cache events.",
         ),
     ] = True,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Show the capacity loop instead: two pools on a simulated cluster of GPUs.",
+        ),
+    ] = False,
+    scale: Annotated[
+        bool,
+        typer.Option(
+            "--scale",
+            help="Instead: a fleet that grows under traffic, shrinks after it, and goes to zero.",
+        ),
+    ] = False,
 ) -> None:
     """Replay recorded chat traffic against simulated servers, policy by policy.
 
@@ -59,8 +88,19 @@ def demo(
     caches are real; only the servers' step times and words are made up. Each policy
     meets fresh servers. Times are given at the recorded speed. In the last run the gateway
     knows the caches exactly: it follows the servers' cache events and asks them for token ids.
+
+    With --disaggregated the same requests meet as many servers whose roles differ: whole requests,
+    prompts computed on some servers and continued on others, and servers that do both.
     """
     console = Console()
+    if cluster:
+        show_cluster(console, str(trace))
+        return
+    if scale:
+        _show_scaling(console)
+        return
+    if disaggregated and servers < 2:
+        raise typer.BadParameter("splitting needs two servers", param_hint="--servers")
     policies = policy or ["round_robin", DEFAULT_POLICY]
     for name in policies:
         if name not in POLICIES:
@@ -71,9 +111,13 @@ def demo(
         console.print(
             f"{len(plan)} requests, {sum(row.input_length for row in rows) // len(rows):,} prompt "
             f"and {sum(row.output_length for row in rows) // len(rows)} output tokens each, "
-            f"in {plan[-1].at:.0f} s, on {servers} servers ({_PRESET}), "
+            f"in {plan[-1].at:.0f} s, on {servers} servers ({PRESET}), "
             f"{1 / time_scale:g} times faster than real"
         )
+        if disaggregated:
+            arms = run_arms(plan, servers, prefill_share, time_scale, console)
+            console.print(comparison(arms))
+            raise typer.Exit(1 if any(arm.failures for arm in arms) else 0)
         runs = [(name, False) for name in policies]
         if exact:
             runs.append((policies[-1], True))
@@ -83,6 +127,21 @@ def demo(
         raise typer.Exit(2) from None
     console.print(table(summaries))
     if any(summary.failures for summary in summaries):
+        raise typer.Exit(1)
+
+
+def _show_scaling(console: Console) -> None:
+    logging.getLogger("endpoints").setLevel(logging.ERROR)  # servers that start are no news here
+    try:
+        told = uvloop.run(show(console))
+    except StartError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}")
+        raise typer.Exit(2) from None
+    console.print(
+        f"\n{told.answered} requests answered, {told.failed} failed, {told.cut} cut off; "
+        f"{told.most_ready} servers at most"
+    )
+    if told.failed or told.cut:
         raise typer.Exit(1)
 
 
@@ -134,9 +193,7 @@ async def run_one(
     """
     fleet = EmbeddedFleet(
         (
-            *("--servers", str(servers), "--model", MODEL, "--preset", _PRESET),
-            *("--cache-tokens", str(_CACHE_TOKENS), "--time-scale", str(time_scale)),
-            *("--max-batched-tokens", "8192"),
+            *server_arguments(servers, time_scale),
             *(("--kv-events",) if exact else ()),
         )
     )

@@ -29,6 +29,8 @@ class Outcome:
     completion_tokens: int = 0
     endpoint: str = ""
     failure: str = ""
+    gaps: tuple[float, ...] = ()
+    """Between one token's event and the next."""
 
 
 class _Details(msgspec.Struct):
@@ -85,6 +87,8 @@ async def _send(session: aiohttp.ClientSession, model: str, request: PlannedRequ
     }
     began = time.monotonic()
     ttft: float | None = None
+    gaps: list[float] = []
+    latest = began
     ended = False
     usage: _Usage | None = None
     async with session.post("/v1/chat/completions", json=body) as response:
@@ -94,8 +98,12 @@ async def _send(session: aiohttp.ClientSession, model: str, request: PlannedRequ
         async for line in response.content:
             if not line.startswith(b"data: "):
                 continue
+            now = time.monotonic()
             if ttft is None:
-                ttft = time.monotonic() - began
+                ttft = now - began
+            elif b'"choices":[{' in line:
+                gaps.append(now - latest)
+            latest = now
             if line.startswith(b"data: [DONE]"):
                 ended = True
             elif line.startswith(b'data: {"error"'):
@@ -112,4 +120,5 @@ async def _send(session: aiohttp.ClientSession, model: str, request: PlannedRequ
         cached_tokens=0 if details is None else details.cached_tokens,
         completion_tokens=usage.completion_tokens,
         endpoint=endpoint,
+        gaps=tuple(gaps),
     )

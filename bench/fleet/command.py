@@ -13,7 +13,14 @@ import typer
 import uvloop
 
 from bench.fleet.fleet import EmbeddedFleet
-from bench.fleet.settings import DEFAULT_MODEL, PRESETS, KvEventSettings, ServerSettings
+from bench.fleet.settings import (
+    DEFAULT_MODEL,
+    PRESETS,
+    Connector,
+    KvEventSettings,
+    Role,
+    ServerSettings,
+)
 
 
 def sim(
@@ -80,6 +87,24 @@ def sim(
     kv_buffer_steps: Annotated[
         int, typer.Option(help="Batches of events that can be replayed.")
     ] = 10_000,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="prefill, decode or both; may be repeated, one a server. [both]",
+        ),
+    ] = None,
+    connector: Annotated[
+        str | None,
+        typer.Option(
+            help="How servers of this process hand KV over: "
+            f"{', '.join(one.value for one in Connector)}. [nixl with --role]",
+        ),
+    ] = None,
+    kv_lease: Annotated[
+        float, typer.Option(help="Seconds for which KV that nobody fetches stays pinned.")
+    ] = 30.0,
+    kv_bandwidth: Annotated[float, typer.Option(help="Bytes a second between servers.")] = 25e9,
+    kv_bytes_per_token: Annotated[int, typer.Option(help="Size of the KV of a token.")] = 131_072,
     seed: Annotated[int, typer.Option(help="Makes texts, lengths, jitter and faults repeat.")] = 0,
     json_ready: Annotated[
         bool,
@@ -111,7 +136,11 @@ def sim(
         "jitter": jitter,
         "cpu_load_rate": cpu_load_rate,
         "faults": {"errors": {"server_error": error_rate}},
+        "link": {"bandwidth": kv_bandwidth, "bytes_per_token": kv_bytes_per_token},
     }
+    handover = None
+    if role or connector is not None:
+        handover = {"connector": connector or "nixl", "lease": kv_lease}
     events = {
         "encoding": kv_encoding,
         "hashes": kv_hashes,
@@ -136,14 +165,17 @@ def sim(
                 "max_waiting": max_waiting,
                 "startup_seconds": startup_seconds,
                 "kv_events": events if kv_events else None,
+                "handover": handover,
                 "behaviour": behaviour,
             },
             ServerSettings,
         )
+        roles = msgspec.convert(role or [], list[Role])
     except msgspec.ValidationError as error:
         raise typer.BadParameter(str(error)) from None
     try:
-        uvloop.run(_serve(EmbeddedFleet(settings, servers, port), json_ready=json_ready))
+        fleet = EmbeddedFleet(settings, servers, port, roles)
+        uvloop.run(_serve(fleet, json_ready=json_ready))
     except OSError as error:  # a port is taken
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -172,6 +204,10 @@ def _ready(fleet: EmbeddedFleet) -> dict[str, object]:
     addresses = [address for address in fleet.event_addresses if address is not None]
     if addresses:
         ready["kv_events"] = [asdict(address) for address in addresses]
+    handovers = [server.service.settings.handover for server in fleet.servers]
+    if handovers[0] is not None:
+        ready["roles"] = [one.role.value for one in handovers if one is not None]
+        ready["connector"] = handovers[0].connector.value
     return ready
 
 

@@ -1,5 +1,6 @@
 """Many simulated servers in one process, on one event loop."""
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -7,8 +8,9 @@ from typing import Self
 from msgspec import structs
 
 from bench.fleet.events.publisher import EventAddress
+from bench.fleet.handover.fabric import Fabric
 from bench.fleet.server import SimulatedServer
-from bench.fleet.settings import KvEventSettings, ServerSettings
+from bench.fleet.settings import HandoverSettings, KvEventSettings, Role, ServerSettings
 
 
 class EmbeddedFleet:
@@ -16,16 +18,24 @@ class EmbeddedFleet:
 
     With ``port`` they take it and the following ones, otherwise free ones; a port for events
     moves on by two a server. All of them answer
-    a prompt alike, but jitter and faults are each one's own.
+    a prompt alike, but jitter and faults are each one's own. ``roles`` (for servers with a
+    handover) are theirs in order, repeated as often as needed.
     """
 
-    def __init__(self, settings: ServerSettings, count: int, port: int = 0) -> None:
+    def __init__(
+        self, settings: ServerSettings, count: int, port: int = 0, roles: Sequence[Role] = ()
+    ) -> None:
+        self.fabric = Fabric()
         self.servers = [
             SimulatedServer(
                 structs.replace(
-                    settings, name=f"sim-{index}", kv_events=_moved(settings.kv_events, 2 * index)
+                    settings,
+                    name=f"sim-{index}",
+                    kv_events=_moved(settings.kv_events, 2 * index),
+                    handover=_in_role(settings.handover, index, roles),
                 ),
                 port + index if port else 0,
+                self.fabric,
             )
             for index in range(count)
         ]
@@ -56,6 +66,14 @@ class EmbeddedFleet:
         traceback: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+
+def _in_role(
+    settings: HandoverSettings | None, index: int, roles: Sequence[Role]
+) -> HandoverSettings | None:
+    if settings is None or not roles:
+        return settings
+    return structs.replace(settings, role=roles[index % len(roles)])
 
 
 def _moved(settings: KvEventSettings | None, by: int) -> KvEventSettings | None:

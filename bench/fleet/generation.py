@@ -1,7 +1,7 @@
 """From a request's prompts to sequences in the engine, and back to text."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -44,6 +44,8 @@ class Generation:
         self.sequences = sequences
         self._driver = driver
         self._per_prompt = per_prompt
+        self.abandoned: Callable[[], None] | None = None
+        """Called when the context is left by an exception: nobody waits for the answers."""
         self._texts = [_Text(index, sequence) for index, sequence in enumerate(sequences)]
         self._news = asyncio.Event()
         self._done = asyncio.Event()
@@ -62,6 +64,8 @@ class Generation:
     ) -> None:
         for sequence in self.sequences:
             self._driver.abort(sequence)
+        if kind is not None and self.abandoned is not None:
+            self.abandoned()
 
     @property
     def usage(self) -> Usage:
@@ -69,7 +73,12 @@ class Generation:
         firsts = self.sequences[:: self._per_prompt]
         return Usage(
             prompt_tokens=sum(len(sequence.prompt) for sequence in firsts),
-            cached_tokens=sum(sequence.cached_tokens for sequence in firsts),
+            cached_tokens=sum(
+                sequence.cached_tokens
+                if sequence.reported_cached is None
+                else sequence.reported_cached
+                for sequence in firsts
+            ),
             completion_tokens=sum(sequence.generated for sequence in self.sequences),
         )
 
@@ -119,6 +128,11 @@ class _Text:
             text = self._decoder.decode(token, last=last)
             deltas.append(Delta(self._index, text, token, sequence.finish if last else None))
         return deltas
+
+
+def ended(sequence: TokenSequence) -> Finish | None:
+    """How an answer ended, as it is told."""
+    return "abort" if sequence.told_aborted else sequence.finish
 
 
 def answer_text(sequence: TokenSequence) -> str:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from bench.fleet.engine.scheduler import Engine
 from bench.fleet.engine.stats import Histogram, Stats
+from bench.fleet.handover.exchange import KvExchange
 from bench.fleet.models import Models
 from bench.fleet.settings import ServerSettings
 
@@ -25,7 +26,14 @@ _REASONS = ("stop", "length", "abort")
 class EngineCollector(Collector):
     """Reads the engine at each scrape, so that counting costs the engine next to nothing."""
 
-    def __init__(self, engine: Engine, models: Models, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        models: Models,
+        settings: ServerSettings,
+        kv: KvExchange | None = None,
+    ) -> None:
+        self._kv = kv
         self._engine = engine
         self._models = models
         self._settings = settings
@@ -38,9 +46,59 @@ class EngineCollector(Collector):
         yield from self._gauges()
         yield from self._counters(stats)
         yield from self._histograms(stats)
+        yield self._sources(stats)
+        if self._kv is not None:
+            yield from self._handover(self._kv)
         yield self._cache_config()
         if self._models.adapters:
             yield self._adapters()
+
+    def _sources(self, stats: Stats) -> Metric:
+        """Where the tokens of prompts came from."""
+        hits = stats.prompt_tokens_cached - stats.received_tokens
+        values = {
+            "local_compute": stats.prompt_tokens - stats.prompt_tokens_cached,
+            "local_cache_hit": hits,
+            "external_kv_transfer": stats.received_tokens,
+        }
+        family = CounterMetricFamily(
+            "vllm:prompt_tokens_by_source",
+            "Prompt tokens by where they came from.",
+            labels=(*_LABELS, "source"),
+        )
+        for source, value in values.items():
+            family.add_metric((*self._labels, source), max(value, 0))
+        return family
+
+    def _handover(self, kv: KvExchange) -> Iterator[Metric]:
+        """NIXL's counters under vLLM's names, and what the simulator alone can know."""
+        holds, stats = kv.holds, kv.stats
+        counters = {
+            "vllm:nixl_num_failed_transfers": stats.failed,
+            "vllm:nixl_num_kv_expired_reqs": holds.expired,
+            "vllm:nixl_num_notifications_after_expiry": holds.late_reads,
+            "sim:kv_expired_tokens": holds.expired_tokens,
+            "sim:kv_read": holds.read,
+            "sim:kv_bytes_received": stats.bytes,
+        }
+        for name, value in counters.items():
+            counter = CounterMetricFamily(name, _words(name.partition(":")[2]), labels=_LABELS)
+            counter.add_metric(self._labels, value)
+            yield counter
+        gauges = {
+            "kv_held_requests": len(holds),
+            "kv_held_tokens": holds.tokens,
+            "kv_overdue_requests": holds.overdue(time.monotonic()),
+        }
+        for name, value in gauges.items():
+            gauge = GaugeMetricFamily(f"sim:{name}", _words(name), labels=_LABELS)
+            gauge.add_metric(self._labels, value)
+            yield gauge
+        family = HistogramMetricFamily(
+            "vllm:nixl_xfer_time_seconds", "Time of a transfer.", labels=_LABELS
+        )
+        family.add_metric(self._labels, _buckets(stats.seconds), stats.seconds.sum)
+        yield family
 
     def _gauges(self) -> Iterator[Metric]:
         engine = self._engine
@@ -143,8 +201,10 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
 
 
-def registry_of(engine: Engine, models: Models, settings: ServerSettings) -> CollectorRegistry:
+def registry_of(
+    engine: Engine, models: Models, settings: ServerSettings, kv: KvExchange | None = None
+) -> CollectorRegistry:
     """A registry of one server's own, since one process hosts many."""
     registry = CollectorRegistry()
-    registry.register(EngineCollector(engine, models, settings))
+    registry.register(EngineCollector(engine, models, settings, kv))
     return registry

@@ -6,6 +6,7 @@ from typing import Self
 
 from aiohttp import web
 
+from bench.fleet.handover.fabric import Fabric
 from bench.fleet.routes.chat import ChatRoutes
 from bench.fleet.routes.completions import CompletionRoutes
 from bench.fleet.routes.http import http_errors
@@ -41,11 +42,13 @@ class SimulatedServer:
     """A model server at ``url``, from entering its context to leaving it.
 
     ``port`` 0 means any free one. A port can be taken again as soon as its server is gone, even
-    one that was killed (SO_REUSEADDR).
+    one that was killed (SO_REUSEADDR). Servers of one ``fabric`` can hand KV to each other.
     """
 
-    def __init__(self, settings: ServerSettings, port: int = 0) -> None:
-        self.service = Service(settings)
+    def __init__(
+        self, settings: ServerSettings, port: int = 0, fabric: Fabric | None = None
+    ) -> None:
+        self.service = Service(settings, fabric)
         self.port = port
         self._runner: web.AppRunner | None = None
 

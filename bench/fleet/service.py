@@ -1,8 +1,10 @@
 """One simulated server without its sockets: what the routes ask."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
@@ -11,11 +13,14 @@ from bench.fleet.engine.driver import Driver
 from bench.fleet.engine.output import NOTHING, Limits, Output, echo_output, random_output
 from bench.fleet.engine.scheduler import Engine
 from bench.fleet.engine.sequence import Sequence as TokenSequence
-from bench.fleet.engine.tokens import VOCABULARY_SIZE, Tokens, tokens_of
+from bench.fleet.engine.tokens import VOCABULARY_SIZE, Tokens, encode, tokens_of
 from bench.fleet.errors import RequestError, bad_request
 from bench.fleet.events.publisher import EventPublisher
 from bench.fleet.faults import FaultInjector
 from bench.fleet.generation import Generation
+from bench.fleet.handover.exchange import Arrival, KvExchange
+from bench.fleet.handover.fabric import Fabric
+from bench.fleet.handover.wishes import HandoverFields
 from bench.fleet.metrics import registry_of
 from bench.fleet.models import Models
 from bench.fleet.settings import Behaviour, EventFaults, Mode, ServerSettings
@@ -42,6 +47,11 @@ class Ask:
     stop: tuple[str, ...] = ()
     cache_salt: str | None = None
     seed: int = 0
+    arrival: Arrival | None = None
+    """What came from another server, and what is owed to one; None: it is no split request."""
+
+
+_STALE = "stale KV "
 
 
 class Service:
@@ -50,7 +60,7 @@ class Service:
     ``publisher`` is None unless the settings ask for KV-cache events.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, fabric: Fabric | None = None) -> None:
         self.settings = settings
         self.behaviour = settings.behaviour
         changes = None if settings.kv_events is None else ChangeLog()
@@ -63,7 +73,17 @@ class Service:
         )
         self.models = Models(settings.model, settings.adapters, settings.context_length)
         self.faults = FaultInjector(settings.behaviour.faults, settings.private_seed)
-        self.registry = registry_of(self.engine, self.models, settings)
+        self.kv: KvExchange | None = None
+        if settings.handover is not None:
+            self.kv = KvExchange(
+                settings.handover,
+                self.engine,
+                Fabric() if fabric is None else fabric,
+                settings.name or "sim",
+                settings.private_seed,
+            )
+            self.kv.behaviour = settings.behaviour
+        self.registry = registry_of(self.engine, self.models, settings, self.kv)
         self._ready_at = 0.0
 
     async def start(self, address: str) -> None:
@@ -74,18 +94,24 @@ class Service:
         """
         if self.publisher is not None:
             self.publisher.start(address)
+        if self.kv is not None:
+            self.kv.start(address)
         self._ready_at = self.driver.now() + self.settings.startup_seconds
         self.driver.start()
 
     async def stop(self) -> None:
         """Stop the engine at once."""
         await self.driver.stop()
+        if self.kv is not None:
+            self.kv.stop()
         if self.publisher is not None:
             await self.publisher.stop()
 
     @property
     def ready(self) -> bool:
-        """Whether the model is "loaded"."""
+        """Whether the model is "loaded", and the engine lives."""
+        if self.kv is not None and self.kv.died:
+            return False
         return asyncio.get_running_loop().time() >= self._ready_at
 
     @property
@@ -101,6 +127,8 @@ class Service:
         """
         self._change_events(behaviour.kv_events)
         self.behaviour = behaviour
+        if self.kv is not None:
+            self.kv.behaviour = behaviour
         self.engine.clock.behaviour = behaviour
         self.faults.faults = behaviour.faults
 
@@ -122,12 +150,45 @@ class Service:
             self.publisher.cleared()
         return True
 
+    async def arrive(
+        self, body: HandoverFields, headers: Mapping[str, str], request_id: str
+    ) -> Arrival | None:
+        """Fetch what a split request is to begin with; None on a server that knows of none.
+
+        Raises `RequestError`.
+        """
+        if self.kv is None:
+            return None
+        return await self.kv.arrive(body, headers, request_id)
+
+    async def handed_over(self, ask: Ask, generation: Generation) -> dict[str, Any]:
+        """What the answer to a prefill says besides, when its time has come."""
+        if self.kv is None or ask.arrival is None:
+            return {}
+        await self.kv.answered(ask.arrival)
+        return {"kv_transfer_params": self.kv.params(ask.arrival, generation.sequences[0])}
+
+    async def attended(self, ask: Ask, generation: Generation) -> None:
+        """Hold a streamed answer back until its KV was fetched, where a prefill server does so."""
+        arrival = ask.arrival
+        if self.kv is None or arrival is None or arrival.give is None or not arrival.give.attends:
+            return
+        await generation.finished()
+        await self.kv.answered(arrival)
+
     def generate(self, ask: Ask) -> Generation:
         """Start the answers to a request.
 
         Raises `RequestError`: 400 for a prompt that is too long or too short or has a token that
         can't be, or limits that can't be met; 429 when the waiting queue is full.
         """
+        arrival = ask.arrival
+        if arrival is not None and arrival.give is not None and arrival.give.attends:
+            # A server that only prefills stops after the prompt by itself.
+            ask = replace(ask, max_tokens=1, min_tokens=0, n=1)
+        if arrival is not None and arrival.stale:
+            prompts = [Prompt(prompt.tokens, encode(_STALE)) for prompt in ask.prompts]
+            ask = replace(ask, prompts=prompts, seed=ask.seed + 1)
         _check_limits(ask)
         rooms = [self._room(prompt.tokens, 1, ask.max_tokens) for prompt in ask.prompts]
         self._check_queue(len(ask.prompts) * ask.n)
@@ -144,7 +205,16 @@ class Service:
                 )
                 for choice in range(ask.n)
             ]
-        return Generation(self.driver, sequences, ask.n)
+        if arrival is not None and self.kv is not None:
+            self.kv.attach(arrival, sequences[0])
+        generation = Generation(self.driver, sequences, ask.n)
+        if arrival is not None and arrival.give is not None and arrival.give.attends:
+            generation.abandoned = partial(self._withdraw, arrival.give.key)
+        return generation
+
+    def _withdraw(self, key: str) -> None:
+        if self.kv is not None:
+            self.kv.holds.withdraw(key)
 
     def pool(self, model: str, prompts: Sequence[Tokens]) -> Generation:
         """Start computing prompts without generating, for embeddings and scores; as `generate`."""

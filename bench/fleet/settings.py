@@ -99,6 +99,57 @@ class Faults(Struct, frozen=True, forbid_unknown_fields=True):
     stream_fault_after: Annotated[int, Meta(ge=0)] = 1
 
 
+class Role(Enum):
+    """Which part of requests a server takes."""
+
+    BOTH = "both"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Connector(Enum):
+    """How servers hand KV over; the JSON is that of the real connectors."""
+
+    NIXL = "nixl"
+    EXAMPLE = "example"
+    LMCACHE = "lmcache"
+    MOONCAKE = "mooncake"
+    MOONCAKE_OLD = "mooncake-old"
+    P2PNCCL = "p2pnccl"
+    OFFLOADING = "offloading"
+    SGLANG = "sglang"
+
+
+class Link(Struct, frozen=True, forbid_unknown_fields=True):
+    """What moving KV takes: ``latency`` seconds and ``bytes_per_token`` over ``bandwidth``.
+
+    131,072 bytes are a token of an 8B model with grouped heads in 16 bits; 25e9 bytes a second is
+    a 200 Gb/s card.
+    """
+
+    bytes_per_token: Count = 131_072
+    bandwidth: Annotated[float, Meta(gt=0.0)] = 25e9
+    latency: Seconds = 0.002
+
+
+class HandoverFaults(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which share of handovers goes wrong, and how; at most one strikes a request.
+
+    A prefill may end as aborted (``abort_rate``), be answered without parameters
+    (``no_params_rate``), with an engine id that nobody has (``wrong_params_rate``), without one of
+    their fields (``torn_params_rate``) or ``late_seconds`` later (``late_rate``). A decode
+    server may fail to fetch the KV (``transfer_rate``): it answers 500.
+    """
+
+    abort_rate: Share = 0.0
+    no_params_rate: Share = 0.0
+    wrong_params_rate: Share = 0.0
+    torn_params_rate: Share = 0.0
+    late_rate: Share = 0.0
+    late_seconds: Seconds = 1.0
+    transfer_rate: Share = 0.0
+
+
 class EventEncoding(Enum):
     """The forms in which engines publish KV-cache events."""
 
@@ -176,6 +227,23 @@ class Behaviour(Struct, frozen=True, forbid_unknown_fields=True):
     cpu_load_rate: Annotated[float, Meta(gt=0.0)] = 200_000.0
     faults: Faults = Faults()
     kv_events: EventFaults = EventFaults()
+    link: Link = Link()
+    handover: HandoverFaults = HandoverFaults()
+
+
+class HandoverSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a server takes part in split requests.
+
+    KV that nobody reads is pinned for ``lease`` seconds; a reader waits ``patience`` for KV that
+    is not there yet. With ``counts_all_cached`` a decode server reports the whole fetched prompt
+    as cached, as vLLM did before it took the prefill server's count over.
+    """
+
+    role: Role = Role.BOTH
+    connector: Connector = Connector.NIXL
+    lease: Annotated[float, Meta(gt=0.0)] = 30.0
+    patience: Annotated[float, Meta(gt=0.0)] = 30.0
+    counts_all_cached: bool = False
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,7 +254,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ``max_batched_tokens`` is the token budget of a step and ``max_num_seqs`` the most sequences
     that run at once. ``max_waiting`` (None: no limit, as in vLLM) bounds the waiting queue: what
     would exceed it gets 429. ``startup_seconds`` is how long the server answers 503 at first.
-    ``kv_events`` None publishes no cache events. ``name`` adds the headers x-inference-pod and
+    ``kv_events`` None publishes no cache events; ``handover`` None knows
+    nothing of split requests. ``name`` adds the headers x-inference-pod and
     x-inference-port to every response.
     """
 
@@ -207,6 +276,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     embedding_dimensions: Count = 384
     max_body_bytes: Count = 64 * 1024 * 1024
     kv_events: KvEventSettings | None = None
+    handover: HandoverSettings | None = None
     behaviour: Behaviour = Behaviour()
 
     @property

@@ -4,7 +4,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import uvloop
@@ -65,6 +65,13 @@ def up(
     cache_tokens: Annotated[
         int, typer.Option(min=CONTEXT_LENGTH, help="KV cache of each server, in tokens.")
     ] = CACHE_TOKENS,
+    disaggregated: Annotated[
+        bool,
+        typer.Option(
+            "--disaggregated",
+            help="The first half of them only prefills, the others decode, by NIXL; without LoRA.",
+        ),
+    ] = False,
     lora: Annotated[bool, typer.Option(help="With a LoRA adapter.")] = True,
     nice: Annotated[
         int, typer.Option(min=0, max=19, help="How far other programs go before the servers.")
@@ -82,7 +89,11 @@ def up(
     begun = time.monotonic()
     fleet = LabFleet(home(folder))
     try:
-        _bring_up(fleet, [Server(port + 10 * n, cache_tokens, lora) for n in range(servers)], nice)
+        wanted = [
+            Server(port + 10 * n, cache_tokens, lora and role is None, role)
+            for n, role in enumerate(_roles(servers, disaggregated=disaggregated))
+        ]
+        _bring_up(fleet, wanted, nice, disaggregated=disaggregated)
         state = fleet.state()
         if gateway:
             running = state.gateway or fleet.start_gateway(gateway_port, admin_port)
@@ -177,12 +188,23 @@ def _trial_results(servers: Sequence[Server], rounds: int, runs: Sequence[Run]) 
     )
 
 
-def _bring_up(fleet: LabFleet, wanted: list[Server], nice: int) -> None:
+def _roles(servers: int, *, disaggregated: bool) -> list[Literal["prefill", "decode"] | None]:
+    if not disaggregated:
+        return [None] * servers
+    if servers < 2:
+        raise LabError("--disaggregated needs two servers: --servers 2")
+    prefills = servers // 2
+    return ["prefill" if number < prefills else "decode" for number in range(servers)]
+
+
+def _bring_up(
+    fleet: LabFleet, wanted: list[Server], nice: int, *, disaggregated: bool = False
+) -> None:
     """Install and start what is missing, and wait for it."""
     running = fleet.state().servers
     ports = {one.server.port for one in running}
     missing = [one for one in wanted if one.port not in ports]
-    prepare(fleet.home, len(missing))
+    prepare(fleet.home, len(missing), disaggregated=disaggregated)
     if missing and fleet.state().gateway is not None:
         fleet.stop_gateway()  # it knows only the servers it was started with
     fleet.start(missing, nice)
@@ -190,12 +212,12 @@ def _bring_up(fleet: LabFleet, wanted: list[Server], nice: int) -> None:
         fleet.wait(fleet.state().servers, shown.update)
 
 
-def prepare(where: Home, servers: int) -> None:
+def prepare(where: Home, servers: int, *, disaggregated: bool = False) -> None:
     """See whether ``servers`` more can run here, and install what is missing.
 
     Raises `LabError`, `InstallError`.
     """
-    installer = Installer(where)
+    installer = Installer(where, disaggregated=disaggregated)
     missing = installer.missing
     if servers:
         reasons = machine.obstacles(where.root, servers, installed=not missing)
@@ -214,7 +236,7 @@ def prepare(where: Home, servers: int) -> None:
             if share is not None:
                 progress.update(task, completed=share)
 
-        watched = Installer(where, report)
+        watched = Installer(where, report, disaggregated=disaggregated)
         watched.install()
     for note in watched.notes:
         _console.print(f"[yellow]note:[/yellow] {escape(note)}")

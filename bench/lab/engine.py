@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct, json
 
@@ -14,16 +16,22 @@ ADAPTER = "smol-adapter"
 """The name of the LoRA adapter, on servers that have it."""
 BLOCK_SIZE = 32
 CONTEXT_LENGTH = 4096
-PORTS_EACH = 3
-"""HTTP, KV-cache events and their replays."""
+PORTS_EACH = 4
+"""HTTP, KV-cache events, their replays, and NIXL's side channel."""
+_KV_ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
+_CALM = Path(__file__).with_name("calm")
 
 
 class Server(Struct, frozen=True):
-    """What one server is told. It takes `PORTS_EACH` ports from ``port`` on."""
+    """What one server is told. It takes `PORTS_EACH` ports from ``port`` on.
+
+    With a ``role`` it hands KV over by NIXL's connector.
+    """
 
     port: int
     cache_tokens: int
     adapter: bool = False
+    role: Literal["prefill", "decode"] | None = None
 
     @property
     def name(self) -> str:
@@ -41,8 +49,10 @@ class Server(Struct, frozen=True):
         return f"kv@{HOST}:{self.port}@{MODEL}"
 
     def labels(self) -> dict[str, str]:
-        """What the gateway must know to follow its cache."""
+        """What the gateway must know to follow its cache, and to split requests."""
+        roles = {} if self.role is None else {"role": self.role, "kv-connector": "nixl"}
         return {
+            **roles,
             "kv_events": f"tcp://{HOST}:{self.port + 1}",
             "kv_events_replay": f"tcp://{HOST}:{self.port + 2}",
             "kv_events_topic": self.topic,
@@ -67,7 +77,17 @@ class Server(Struct, frozen=True):
             "--enable-prompt-tokens-details",
             *("--kv-events-config", json.encode(events).decode()),
             *(self._lora(home) if self.adapter else ()),
+            *(() if self.role is None else ("--kv-transfer-config", self._transfer(self.role))),
         ]
+
+    def _transfer(self, role: str) -> str:
+        told = {
+            "kv_connector": "NixlConnector",
+            "kv_role": _KV_ROLES[role],
+            "kv_buffer_device": "cpu",
+            "engine_id": self.name,
+        }
+        return json.encode(told).decode()
 
     def _lora(self, home: Home) -> tuple[str, ...]:
         return (
@@ -76,7 +96,9 @@ class Server(Struct, frozen=True):
         )
 
 
-def environment(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment(
+    server: Server | None = None, inherited: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """The environment of a server: one thread of computing, nothing from the network."""
     chosen = {
         "HF_HUB_OFFLINE": "1",
@@ -89,5 +111,12 @@ def environment(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     }
     # Our own packages must not be found from the engine's interpreter.
     foreign = {"PYTHONPATH", "VIRTUAL_ENV"}
+    if server is not None and server.role is not None:
+        chosen |= {
+            "VLLM_NIXL_SIDE_CHANNEL_HOST": HOST,
+            "VLLM_NIXL_SIDE_CHANNEL_PORT": str(server.port + 3),
+            "UCX_TLS": "tcp,shm,self,cma",
+            "PYTHONPATH": str(_CALM),
+        }
     kept = {key: value for key, value in inherited.items() if key not in foreign}
     return {**kept, **chosen}

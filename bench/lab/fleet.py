@@ -80,7 +80,7 @@ class LabFleet:
         for server in servers:
             log = self.home.logs / f"{server.name}.log"
             try:
-                process = processes.start(server.command(self.home), environment(), log, nice)
+                process = processes.start(server.command(self.home), environment(server), log, nice)
             except OSError as error:
                 raise LabError(f"{server.name} can't be started: {error}") from error
             begun.append(RunningServer(server, process))

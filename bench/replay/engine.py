@@ -21,7 +21,7 @@ Pure: no clock, no I/O. The caller owns time: it submits, asks `Engine.wake_at` 
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from math import inf
+from math import inf, log
 
 from bench.fleet.engine.cache import Listener, PrefixCache
 from bench.replay.job import Job
@@ -60,6 +60,10 @@ class Engine:
         self.waiting_tokens = 0
         """Tokens that waiting sequences have to compute, as the cache was when each came."""
         self.preemptions = 0
+        self.gaps: dict[int, int] = {}
+        """Times between two tokens of a sequence, as counts by `gap_bucket`."""
+        self.held_tokens = 0
+        """Prompt tokens whose blocks are pinned for other engines to read."""
         self.segment = Segment(0.0, 0, 0.0, 0.0)
         self.wake_at = inf
         """When the current segment ends and `complete` wants to be called; inf when idle."""
@@ -110,6 +114,19 @@ class Engine:
         else:
             self._cut(now)
 
+    def free(self, job: Job, now: float) -> None:
+        """Give back what a finished job held for another engine. Idempotent."""
+        if not job.hold:
+            return
+        job.hold = False
+        self.held_tokens -= job.prompt_tokens
+        self._give_back(job)
+        if self.waiting:  # there is room now
+            if self.segment.steps == 0:
+                self._begin(now)
+            else:
+                self._cut(now)
+
     def produced(self, now: float) -> list[tuple[Job, int]]:
         """Tokens that each decoding sequence has produced by ``now``."""
         step = self._step + self.segment.passed(now)
@@ -123,6 +140,9 @@ class Engine:
         """End the current segment, begin the next; who got its first token, and who is done."""
         now = self.wake_at
         steps = self.segment.steps
+        if steps and self.decoding:
+            bucket = gap_bucket((now - self.segment.began) / steps)
+            self.gaps[bucket] = self.gaps.get(bucket, 0) + steps * self.decoding
         self._step += steps
         self.context_tokens += steps * self.decoding
         first: list[Job] = []
@@ -227,13 +247,19 @@ class Engine:
         job.shared, job.private, job.named = list(found), fresh, hits
         seconds = loads * size / self.settings.cpu_load_rate
         fetched = 0
-        if self._peers is not None and len(prompt) > hits:
+        if self._peers is not None and len(prompt) > hits and job.fetch is None:
             each = size / self.settings.peer_rate
             if each < size * self.settings.timing.prefill_token * self.time_scale:
                 fetched = self._peers(prompt[hits:])
                 seconds += fetched * each
         job.computed = (hits + fetched) * size
         job.ready_at = now
+        if job.fetch is not None:
+            fetch, job.fetch = job.fetch, None  # if it is preempted it has to compute all
+            there = fetch(max(job.length - 1 - job.computed, 0), now)
+            if there is not None:
+                job.ready_at = there
+                job.computed = job.length - 1
         if seconds > 0.0:
             job.ready_at = self._loads_until = max(now, self._loads_until) + seconds
         if job.cached_tokens is None:
@@ -302,7 +328,10 @@ class Engine:
         self.running.remove(job)
         if job.decoding_since >= 0:
             self._stop_decoding(job)
-        self._give_back(job)
+        if job.hold:
+            self.held_tokens += job.prompt_tokens
+        else:
+            self._give_back(job)
 
     def _stop_decoding(self, job: Job) -> None:
         produced = self._step - job.decoding_since
@@ -317,6 +346,8 @@ class Engine:
 
     def _expect(self, job: Job) -> None:
         job.expected_tokens = job.length - self.matched(job.chain, job.length)
+        if job.fetch is not None:
+            job.expected_tokens = 1
         self.waiting_tokens += job.expected_tokens
 
     def _blocks(self, tokens: int) -> int:
@@ -331,3 +362,8 @@ class Engine:
                 return heap[0]
             heappop(heap)
         return None
+
+
+def gap_bucket(seconds: float) -> int:
+    """The bucket of a time between tokens: one percent wide."""
+    return round(100.0 * log(max(seconds, 1e-6)))

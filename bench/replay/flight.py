@@ -20,6 +20,12 @@ class Flight:
     """None while it is not routed, and for one that was rejected."""
     place: int = -1
     """The endpoint it was last sent to."""
+    prefill_place: int = -1
+    """The endpoint that computed its prompt for another one; -1: none did."""
+    moved_tokens: int = 0
+    """Tokens whose KV moved between endpoints."""
+    expired: bool = False
+    """Its KV was dropped before it was read."""
     cached: int = 0
     first_token_at: float | None = None
     finished_at: float | None = None
@@ -43,4 +49,8 @@ class Flight:
             predicted_ttft=None if decision is None else decision.choice.predicted_ttft,
             first_token_at=self.first_token_at,
             finished_at=self.finished_at,
+            prefill_endpoint=self.prefill_place,
+            moved_tokens=self.moved_tokens,
+            expired=self.expired,
+            split_reason="" if decision is None else decision.split_reason,
         )

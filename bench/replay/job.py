@@ -1,7 +1,10 @@
 """One request in a simulated engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+Fetch = Callable[[int, float], float | None]
+"""Reads so many tokens' KV from another engine, from now on; when it is there, None: it is gone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -10,12 +13,18 @@ class Job:
 
     ``number`` is the caller's. The rest is the engine's: ``cached_tokens`` is what its first
     admission found (None before), ``generated`` counts as of when it began to decode.
+
+    ``hold``: when it is done its blocks stay pinned, for another engine to read, until
+    `Engine.free`. ``fetch``: its prompt was computed elsewhere and is read from there at its first
+    admission; one token is computed here, as vLLM does. None: everything is computed here.
     """
 
     number: int
     chain: Sequence[int]
     prompt_tokens: int
     output_tokens: int
+    hold: bool = False
+    fetch: Fetch | None = None
     cached_tokens: int | None = None
     preemptions: int = 0
     computed: int = 0

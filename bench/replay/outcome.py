@@ -8,7 +8,9 @@ class RequestOutcome(Struct, frozen=True, gc=False):
 
     ``first_token_at`` and ``finished_at`` are None when it did not get so far before the end
     of the replay (an honest loss, counted as such). ``predicted_cached``: what the router
-    believed to be cached when it chose; ``cached``: what the engine found.
+    believed to be cached when it chose; ``cached``: what the engine found, of a split request the
+    one that computed the prompt. ``prefill_endpoint``: that one, -1 when it was not split;
+    ``moved_tokens``: whose KV moved; ``expired``: it was dropped before it could.
     """
 
     arrived_at: float
@@ -20,6 +22,10 @@ class RequestOutcome(Struct, frozen=True, gc=False):
     predicted_ttft: float | None
     first_token_at: float | None
     finished_at: float | None
+    prefill_endpoint: int = -1
+    moved_tokens: int = 0
+    expired: bool = False
+    split_reason: str = ""
 
     @property
     def ttft(self) -> float | None:
@@ -56,3 +62,5 @@ class Replay(Struct, frozen=True):
     samples: list[Sample]
     decision_seconds: float
     wall_seconds: float
+    gaps: dict[int, int] = {}
+    """Times between two tokens of a sequence: tokens by bucket of `bench.replay.engine`."""

@@ -1,6 +1,6 @@
 """The simulated fleet: engines behind endpoints, and what the router hears of them when."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -25,6 +25,7 @@ class Server:
     engine: Engine
     reports: CacheReports | None
     flights: dict[int, Flight] = field(default_factory=dict)
+    legs: dict[int, Flight] = field(default_factory=dict)  # whose prompts it computes for others
     queried_tokens: int = 0  # prompt tokens that were looked for in its cache, ever
     hit_tokens: int = 0  # and those that were found
     restarted: bool = False  # and the router doesn't know yet
@@ -76,6 +77,9 @@ class Servers:
         """The one that faults befall."""
         return next(iter(self._by_name.values()))
 
+    def __iter__(self) -> Iterator[Server]:
+        return iter(self._by_name.values())
+
     def watch(self) -> None:
         """Begin to scrape, to report progress and to sample, each server in its turn."""
         settings, timeline = self._settings, self._timeline
@@ -93,9 +97,18 @@ class Servers:
         scale, flights = server.engine.time_scale, list(server.flights.values())
         server.engine, server.reports = self._start(server.name)
         server.engine.time_scale = scale
-        server.flights, server.queried_tokens, server.hit_tokens = {}, 0, 0
+        server.flights, server.legs = {}, {}
+        server.queried_tokens = server.hit_tokens = 0
         server.restarted = True
         return flights
+
+    def gaps(self) -> dict[int, int]:
+        """Times between tokens on all engines, as `Engine.gaps`."""
+        together: dict[int, int] = {}
+        for server in self:
+            for bucket, tokens in server.engine.gaps.items():
+                together[bucket] = together.get(bucket, 0) + tokens
+        return together
 
     # -- what the router is told -----------------------------------------------------------
 
@@ -163,6 +176,9 @@ class Servers:
             server.engine.time_scale = 1.0 / fault.fast_half if fast else 1.0
         if server.place == 0 and fault.slow != 1.0:
             server.engine.time_scale = fault.slow
+        roles = self._settings.roles
+        if server.place < len(roles) and roles[server.place]:
+            labels = (*labels, ("role", roles[server.place]))
         endpoint = Endpoint(server.name, f"http://{server.name}", models=(MODEL,), labels=labels)
         self._router.upsert_endpoint(endpoint, 0.0)
         self._router.fleet.observe_health(server.name, True, 0.0, "simulated")

@@ -23,6 +23,10 @@ class ReplaySettings:
       that the reports are about; each change is known ``event_lag`` after its step;
     - ``progress_interval``: how often the router is told how far the answers are;
     - ``sample_interval``: between samples of the engines' states in the result;
+    - ``roles``: the role label of each endpoint, "" for none; endpoints beyond them have none;
+    - ``kv_bytes``: of one token's KV cache; ``link_rate`` (bytes/s): what an endpoint can send, and
+      what it can receive, one transfer after the other; ``link_latency``: of each;
+    - ``kv_lease``: how long KV waits to be read by another endpoint before it is dropped;
     - ``horizon``: how long after the last arrival requests may still finish; what has not
       finished then is told as such.
     """
@@ -41,6 +45,11 @@ class ReplaySettings:
     progress_interval: float = 1.0
     sample_interval: float = 5.0
     horizon: float = 600.0
+    roles: tuple[str, ...] = ()
+    kv_bytes: float = 327_680.0  # of the 70B model of the default preset
+    link_rate: float = 25e9
+    link_latency: float = 0.005
+    kv_lease: float = 120.0
 
     def __post_init__(self) -> None:
         if self.endpoints < 1:

@@ -17,6 +17,7 @@ from time import perf_counter, thread_time
 from bench.replay.engine import Engine
 from bench.replay.faults import with_siblings
 from bench.replay.flight import Flight
+from bench.replay.handover import Handover
 from bench.replay.job import Job
 from bench.replay.outcome import Replay
 from bench.replay.policies import PolicyChoice, fresh_policy
@@ -84,6 +85,7 @@ class Simulation:
             self.timeline,
             self._dice,
         )
+        self._handover = Handover(settings, self.timeline, self._wake)
         self.flights: list[Flight] = []
         """Who has arrived, in order."""
         self._in_flight = 0
@@ -116,6 +118,7 @@ class Simulation:
             samples=self.servers.samples,
             decision_seconds=self._decision_seconds,
             wall_seconds=wall_seconds,
+            gaps=self.servers.gaps(),
         )
 
     # -- requests --------------------------------------------------------------------------
@@ -145,16 +148,28 @@ class Simulation:
         return at + (self._arrivals[number + 1].at - at) * _SHIFT * self._dice.random()
 
     def _send(self, flight: Flight) -> None:
+        decision = flight.routed
+        leg = decision.prefill
+        if leg is not None and decision.split:
+            self.router.prefill_sent(decision, self.timeline.now)
+            self._handover.compute(flight, self.servers[leg.name])
+        else:
+            self._decode(flight, None)
+
+    def _decode(self, flight: Flight, held: tuple[Server, Job] | None) -> None:
+        """Send the request to the endpoint that answers; ``held``: where its prompt's KV lies."""
         now, arrival, decision = self.timeline.now, flight.arrival, flight.routed
         server = self.servers[decision.endpoint.name]
         flight.place = server.place
         self.router.sent(decision, now)
         server.flights[flight.number] = flight
-        server.queried_tokens += arrival.prompt_tokens
+        job = Job(flight.number, flight.chain, arrival.prompt_tokens, arrival.output_tokens)
+        if held is None:
+            server.queried_tokens += arrival.prompt_tokens
+        else:
+            job.fetch = self._handover.reader(flight, *held, server)
         before = server.engine.wake_at
-        server.engine.submit(
-            Job(flight.number, flight.chain, arrival.prompt_tokens, arrival.output_tokens), now
-        )
+        server.engine.submit(job, now)
         self._wake(server, before)
 
     def _wake(self, server: Server, before: float) -> None:
@@ -171,12 +186,18 @@ class Simulation:
             server.reports.publish()
         first, done = engine.complete()
         for job in first:
+            if job.hold:
+                continue
             flight = server.flights[job.number]
             flight.first_token_at = now
-            flight.cached = job.cached_tokens or 0
-            server.hit_tokens += flight.cached
+            if flight.prefill_place < 0:
+                flight.cached = job.cached_tokens or 0
+                server.hit_tokens += flight.cached
             router.first_token(flight.routed, now)
         for job in done:
+            if job.hold:
+                self._computed(server, job)
+                continue
             flight = server.flights.pop(job.number)
             flight.finished_at = now
             self._in_flight -= 1
@@ -189,6 +210,14 @@ class Simulation:
             )
         self._wake(server, planned)
 
+    def _computed(self, server: Server, job: Job) -> None:
+        """A prefill leg is over: its decode leg can begin."""
+        flight, now = server.legs.pop(job.number), self.timeline.now
+        flight.cached = job.cached_tokens or 0
+        server.hit_tokens += flight.cached
+        self.router.prefill_done(flight.routed, now, job.prompt_tokens, job.cached_tokens)
+        self._decode(flight, (server, job))
+
     # -- faults ----------------------------------------------------------------------------
 
     def _clear(self, server: Server) -> None:
@@ -199,7 +228,13 @@ class Simulation:
     def _restart(self, server: Server) -> None:
         """Everything in flight there fails; what had no token yet may be tried elsewhere."""
         now, router = self.timeline.now, self.router
-        for flight in self.servers.restart(server):
+        legs = list(server.legs.values())
+        flights = self.servers.restart(server)
+        for flight in legs:  # who was to decode computes the prompt instead
+            router.prefill_failed(flight.routed, now, "the connection was reset")
+            flight.prefill_place = -1
+            self._decode(flight, None)
+        for flight in flights:
             router.failed(flight.routed, now, "the connection was reset")
             # A stream that has begun can't be sent again: it is lost.
             if flight.first_token_at is None and router.retry(flight.routed, now):

@@ -16,6 +16,7 @@ from gateway.admin.metrics import (
     PrefixMetrics,
     RequestMetrics,
     RetryMetrics,
+    SplitMetrics,
 )
 from gateway.admin.predictions import PredictionMetrics
 from gateway.admin.receipts import ReceiptPage, receipt_page
@@ -38,19 +39,30 @@ def make_app(
     certificate_end: Callable[[], float | None] = lambda: None,
     *,
     more: Iterable[Collector] = (),
+    holding: Callable[[], bool] = lambda: False,
+    scaling: Callable[[], object] | None = None,
 ) -> web.Application:
     """The application.
 
     ``now`` is the clock that the routers are told the time by; ``certificate_end`` tells when
     the certificate towards clients ends (Unix time), None without TLS. ``more``: metrics of
-    whatever else runs.
+    whatever else runs. ``holding``: whether requests may wait for pools without endpoints: then
+    a gateway without any is ready, or nothing would ever wake them. ``scaling`` makes the page
+    about scaled pools; None: there are none.
     """
-    pages = _Pages(brains, telemetry, readiness, now, certificate_end, more)
+    pages = _Pages(brains, telemetry, readiness, now, certificate_end, more, holding)
     app = web.Application()
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/healthz", pages.healthz)
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/debug/endpoints", pages.endpoints)
+    if scaling is not None:
+        page = scaling
+
+        async def show(_request: web.Request) -> web.Response:
+            return _json(page())
+
+        app.router.add_get("/debug/scaling", show)
     app.router.add_get("/debug/decisions", pages.decisions)
     app.router.add_get("/debug/decisions/{request_id:.+}", pages.decision)
     return app
@@ -93,14 +105,17 @@ class _Pages:
         now: Callable[[], float],
         certificate_end: Callable[[], float | None],
         more: Iterable[Collector],
+        holding: Callable[[], bool],
     ) -> None:
         self._brains = brains
+        self._holding = holding
         self._readiness = readiness
         self._now = now
         self._collectors: tuple[Collector, ...] = (
             RequestMetrics(telemetry),
             PrefixMetrics(brains),
             RetryMetrics(brains),
+            SplitMetrics(brains, now),
             CertificateMetrics(certificate_end),
             EndpointMetrics(brains, telemetry, now),
             PredictionMetrics(brains),
@@ -125,7 +140,7 @@ class _Pages:
         reasons = []
         if self._readiness.state is not ReadinessState.READY:
             reasons.append(self._readiness.reason)
-        if not healthy:
+        if not healthy and not self._holding():
             reasons.append(f"none of the {known} endpoints is healthy")
         page = {
             "ready": not reasons,

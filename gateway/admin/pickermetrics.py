@@ -21,9 +21,9 @@ from gateway.admin.metrics import buckets
 from gateway.pickerbooks import Flow, FlowBooks, PickerBooks
 from gateway.telemetry import Histogram, Telemetry
 from routing.endpoint import EndpointState
-from routing.fleet import Fleet
-from routing.prefix.index import PrefixIndex
+from routing.router import Router
 
+Pools: TypeAlias = Callable[[], Iterable[tuple[str, Router]]]
 _NEW = "llm_d_epp_"
 _OLD = "inference_objective_"
 _FLOW = ("model_name", "target_model_name", "fairness_id", "priority")
@@ -66,15 +66,15 @@ Labels: TypeAlias = tuple[str, ...]
 
 
 class PickerMetrics(Collector):
-    """Requests, choices and the pool, as the inference extension names them."""
+    """Requests, choices and the pools, as the inference extension names them.
 
-    def __init__(
-        self, books: PickerBooks, telemetry: Telemetry, fleet: Fleet, prefix: PrefixIndex
-    ) -> None:
+    ``pools`` tells the pools that are picked from, each by the name that dashboards know.
+    """
+
+    def __init__(self, books: PickerBooks, telemetry: Telemetry, pools: Pools) -> None:
         self._books = books
         self._telemetry = telemetry
-        self._fleet = fleet
-        self._prefix = prefix
+        self._pools = pools
 
     def collect(self) -> Iterator[Metric]:
         """The families; each is complete when it is given."""
@@ -177,12 +177,17 @@ class PickerMetrics(Collector):
                 rewrites.add_metric(rewrite, count)
             yield rewrites
             yield GaugeMetricFamily(
-                f"{prefix}prefix_indexer_size", "Blocks in the index.", value=len(self._prefix)
+                f"{prefix}prefix_indexer_size",
+                "Blocks in the index.",
+                value=sum(len(router.prefix) for _, router in self._pools()),
             )
 
     def _port(self, name: str) -> str:
-        state = self._fleet.get(name)
-        return "" if state is None else str(urlsplit(state.endpoint.url).port or "")
+        for _, router in self._pools():
+            state = router.fleet.get(name)
+            if state is not None:
+                return str(urlsplit(state.endpoint.url).port or "")
+        return ""
 
     def _pool(self) -> Iterator[Metric]:
         means: tuple[tuple[str, str, Callable[[EndpointState], float | None]], ...] = (
@@ -202,28 +207,30 @@ class PickerMetrics(Collector):
                 lambda state: state.load.running if state.load else None,
             ),
         )
+        pools = tuple(self._pools())
         for name, text, of in means:
-            known = [value for state in self._fleet if (value := of(state)) is not None]
             for prefix in (_NEW, "inference_pool_"):
-                yield self._gauge(prefix + name, text, [fmean(known)] if known else [])
-        ready = float(sum(state.available for state in self._fleet))
-        yield self._gauge(f"{_NEW}ready_endpoints", "Endpoints that may be chosen.", [ready])
-        yield self._gauge("inference_pool_ready_pods", "Endpoints that may be chosen.", [ready])
+                family = GaugeMetricFamily(prefix + name, text, labels=("name",))
+                for pool, router in pools:
+                    known = [value for state in router.fleet if (value := of(state)) is not None]
+                    if known:
+                        family.add_metric((pool,), fmean(known))
+                yield family
+        for name in (f"{_NEW}ready_endpoints", "inference_pool_ready_pods"):
+            family = GaugeMetricFamily(name, "Endpoints that may be chosen.", labels=("name",))
+            for pool, router in pools:
+                family.add_metric((pool,), sum(state.available for state in router.fleet))
+            yield family
         for name, label in (
             (f"{_NEW}per_endpoint_queue_size", "model_server_endpoint"),
             ("inference_pool_per_pod_queue_size", "model_server_pod"),
         ):
             queues = GaugeMetricFamily(name, "Waiting requests.", labels=("name", label))
-            for state in self._fleet:
-                if state.load is not None and state.load.waiting is not None:
-                    queues.add_metric((self._books.pool, state.name), state.load.waiting)
+            for pool, router in pools:
+                for state in router.fleet:
+                    if state.load is not None and state.load.waiting is not None:
+                        queues.add_metric((pool, state.name), state.load.waiting)
             yield queues
-
-    def _gauge(self, name: str, text: str, values: Iterable[float]) -> Metric:
-        family = GaugeMetricFamily(name, text, labels=("name",))
-        for value in values:
-            family.add_metric((self._books.pool,), value)
-        return family
 
 
 def _full(flow: Flow) -> Labels:

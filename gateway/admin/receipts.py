@@ -6,6 +6,7 @@ durations and ages in seconds, sizes tokens; None where nothing is known.
 
 from msgspec import Struct
 
+from routing.decision import Decision
 from routing.prediction import (
     best_alternative,
     estimated_regret,
@@ -84,6 +85,26 @@ class Comparison(Struct, frozen=True):
     surprising: bool
 
 
+class SplitPage(Struct, frozen=True):
+    """Why the request was split or not, and the last prefill leg of one that was.
+
+    ``seconds`` and ``transfer_seconds`` are predictions; what is None was not so, or not seen.
+    """
+
+    reason: str
+    prefill: str | None = None
+    """The endpoint that computes the prompt."""
+    phase: str | None = None
+    uncached_tokens: float | None = None
+    seconds: float | None = None
+    observed_seconds: float | None = None
+    transfer_tokens: float | None = None
+    transfer_seconds: float | None = None
+    observed_transfer_seconds: float | None = None
+    why: str | None = None
+    """Why the leg failed or was given up."""
+
+
 class ReceiptPage(Struct, frozen=True):
     """One decision: who was considered, what was expected, what came of it."""
 
@@ -104,6 +125,8 @@ class ReceiptPage(Struct, frozen=True):
     retry_denied: str | None
     observed: Observed
     error: Comparison
+    split: SplitPage | None = None
+    """None where no endpoint computes for others."""
 
 
 def receipt_page(receipt: Receipt, receipts: Receipts, now: float) -> ReceiptPage:
@@ -139,12 +162,32 @@ def receipt_page(receipt: Receipt, receipts: Receipts, now: float) -> ReceiptPag
             completion_tokens=decision.reported_completion_tokens,
         ),
         error=_comparison(receipt, receipts),
+        split=_split(decision),
     )
 
 
 def between(start: float | None, end: float | None) -> float | None:
     """Seconds from one time to another; None when either is not known."""
     return None if start is None or end is None else round(end - start, 6)
+
+
+def _split(decision: Decision) -> SplitPage | None:
+    leg = decision.prefill
+    if leg is None:
+        return SplitPage(decision.split_reason) if decision.split_reason else None
+    moved = leg.transfer_observed
+    return SplitPage(
+        reason=decision.split_reason,
+        prefill=leg.name,
+        phase=leg.phase.value,
+        uncached_tokens=_rounded(leg.uncached_tokens),
+        seconds=_rounded(leg.seconds),
+        observed_seconds=between(leg.sent_at, leg.done_at),
+        transfer_tokens=_rounded(leg.transfer_tokens),
+        transfer_seconds=_rounded(leg.transfer_seconds),
+        observed_transfer_seconds=None if moved is None else _rounded(moved[1]),
+        why=leg.reason,
+    )
 
 
 def _candidate(receipt: Receipt, rank: int) -> Candidate:
@@ -176,7 +219,8 @@ def _comparison(receipt: Receipt, receipts: Receipts) -> Comparison:
         chosen = decision.choices[0]
         ttft = _less(chosen.predicted_ttft, observed_ttft(decision))
         itl = _less(receipt.predicted_itl, observed_itl(decision))
-        cached = _less(chosen.cached_tokens, decision.reported_cached_tokens)
+        if not decision.split:  # who reads the KV reports it as cached
+            cached = _less(chosen.cached_tokens, decision.reported_cached_tokens)
     return Comparison(
         ttft=ttft,
         itl=itl,

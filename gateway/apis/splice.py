@@ -47,7 +47,7 @@ class Member(NamedTuple):
 
 def spans(body: bytes, names: Collection[str]) -> list[tuple[int, int]]:
     """Where the fields called ``names`` stand, from the name's quote to the value's end."""
-    return [(member.start, member.end) for member in _members(body) if member.name in names]
+    return [(member.start, member.end) for member in members(body) if member.name in names]
 
 
 def given_fields(body: bytes, names: Collection[str]) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ def given_fields(body: bytes, names: Collection[str]) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(
             at.name
-            for at in _members(body)
+            for at in members(body)
             if at.name in names and body[at.value : at.end] != b"null"
         )
     )
@@ -66,7 +66,7 @@ def without_fields(body: bytes, names: Collection[str]) -> bytes:
     pieces: list[bytes] = []
     copied = 0
     comma_before: int | None = None  # the one between the last member that stays and this one
-    for member in _members(body):
+    for member in members(body):
         if member.name not in names:
             comma_before = member.comma
             continue
@@ -86,7 +86,7 @@ def without_fields(body: bytes, names: Collection[str]) -> bytes:
     return b"".join(pieces)
 
 
-def _members(body: bytes) -> Iterator[Member]:
+def members(body: bytes) -> Iterator[Member]:
     """The object's members in order."""
     view = memoryview(body)
     count = 0

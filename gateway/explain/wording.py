@@ -32,7 +32,30 @@ def why(page: ReceiptPage) -> str:
 
 def what_happened(page: ReceiptPage) -> list[str]:
     """The request's life after the choice, one line for each thing that is known."""
-    return [*_attempts(page), *_times(page), *_tokens(page), *_judgement(page), _ending(page)]
+    lines = [*_attempts(page), *_split(page), *_times(page), *_tokens(page)]
+    return [*lines, *_judgement(page), _ending(page)]
+
+
+def _split(page: ReceiptPage) -> list[str]:
+    split = page.split
+    if split is None:
+        return []
+    if split.prefill is None:
+        return [f"it was not split: {split.reason.replace('_', ' ')}"]
+    lines = [
+        f"split ({split.reason.replace('_', ' ')}): {printable(split.prefill)} computes "
+        f"{count(split.uncached_tokens)} tokens in {duration(split.seconds)}, "
+        f"{count(split.transfer_tokens)} tokens move in {duration(split.transfer_seconds)}, "
+        "as predicted"
+    ]
+    if split.why is not None:
+        lines.append(f"the prefill leg was given up: {printable(split.why)}")
+    elif split.observed_seconds is not None:
+        line = f"the prefill took {duration(split.observed_seconds)}"
+        if split.observed_transfer_seconds is not None:
+            line += f", the transfer {duration(split.observed_transfer_seconds)}"
+        lines.append(line)
+    return lines
 
 
 def _attempts(page: ReceiptPage) -> list[str]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.extproc.addresses import AddressBook
+from gateway.extproc.pools import PickerPools
 from gateway.pickerbooks import PickerBooks
 from gateway.record import RequestRecord
 from gateway.settings import ExtProcSettings, Objective
@@ -18,7 +20,10 @@ from routing.router import Router
 
 @dataclass(slots=True)
 class ProcessorContext:
-    """The brain, the endpoints' addresses, the books, and whether we are leaving."""
+    """The brain, the endpoints' addresses, the books, and whether we are leaving.
+
+    ``pools``: those that requests are for, each with a brain of its own; None: there is one.
+    """
 
     router: Router
     book: AddressBook
@@ -28,6 +33,7 @@ class ProcessorContext:
     log_request: Callable[[RequestRecord], None]
     log_traffic: Callable[[RequestRecord, Request], object] | None = None
     tokenizing: TokenizingService | None = None
+    pools: PickerPools | None = None
     objectives: Mapping[str, Objective] = field(default_factory=dict)
     internal_fields: Literal["strip", "refuse"] = "strip"
     max_json_depth: int | None = None
@@ -52,6 +58,10 @@ class ProcessorContext:
         if not targets:
             return model
         return self.dice.choices(list(targets), list(targets.values()))[0]
+
+    def rules_of(self, router: Router) -> PoolRules | None:
+        """What the objects of a router's pool say of requests; None: nothing."""
+        return None if self.pools is None else self.pools.brains.rules_of(router)
 
     def finished(self, record: RequestRecord) -> None:
         """Book one finished request."""

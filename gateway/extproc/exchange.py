@@ -12,28 +12,31 @@ written. How the request travels between Envoy and us is the session's business.
 
 import asyncio
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
+from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import AnswerModel, AnswerModels, error_dialect
 from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
-from gateway.apis.renaming import with_model
+from gateway.apis.renaming import NameBack
 from gateway.apis.splice import without_fields
 from gateway.apis.usage import is_stream_error
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
+from gateway.extproc.addresses import address_of
 from gateway.extproc.context import ProcessorContext
 from gateway.extproc.operations import operation_of, path_of
 from gateway.extproc.partial import read_part
-from gateway.extproc.wire import DESTINATION, NO_CHANGE, Change, Fields
+from gateway.extproc.wire import DESTINATION, NO_CHANGE, PREFILLER, Change, Fields
+from gateway.following import renamed, set_priority, target_of
 from gateway.meter import ResponseMeter
 from gateway.objectives import targets_of
 from gateway.ours import internal_fields
 from gateway.pickerbooks import DEFAULT_FLOW, Flow, Rewrite
-from gateway.record import RequestRecord
+from gateway.record import RequestRecord, SplitRecord
 from routing.decision import Decision, Rejection
 
 _REPORT_EVERY = 32  # events between two progress reports to the ledger
@@ -42,6 +45,7 @@ _FAIRNESS = (b"x-llm-d-inference-fairness-id", b"x-gateway-inference-fairness-id
 _NAMED = b"x-gateway-model-name"
 _TEST_SELECTION = b"test-epp-endpoint-selection"
 _SERVED = "x-inferway-endpoint"
+_NO_FIELDS: Mapping[bytes, bytes] = {}
 
 
 class Asked(NamedTuple):
@@ -80,8 +84,12 @@ Chosen = Callable[[Pick | Answer], None]
 class Exchange:
     """One request from its head to its record."""
 
-    def __init__(self, context: ProcessorContext) -> None:
+    def __init__(self, context: ProcessorContext, call: Mapping[bytes, bytes] = _NO_FIELDS) -> None:
         self._context = context
+        self._call = call  # fields of the gRPC call, which may tell the pool
+        self._router = context.router
+        self._book = context.book
+        self._renaming: NameBack | None = None
         self._record = RequestRecord("", "", "", "", context.now())
         self._decision: Decision | None = None
         self._api: Api | None = None
@@ -127,8 +135,9 @@ class Exchange:
         self._api = operation
         record.api = operation.name
         call, body = self._read(operation, asked)
+        router = self._router
         context.books.started(self._flow_of(asked, call))
-        if wants_ids(context.router, context.tokenizing, operation.name, call):
+        if wants_ids(router, context.tokenizing, operation.name, call):
             assert context.tokenizing is not None
             assert call.model is not None
             self._tokenizing = context.tokenizing.ask(call.model, body)
@@ -166,20 +175,31 @@ class Exchange:
             if self._context.internal_fields == "refuse":
                 self._refuse_internal(call.internal_fields[0])
             body = without_fields(body, call.internal_fields)
-        if call.model is None:
-            return call, body
-        self._asked_model = call.model
-        model, decided = self._context.target_of(call.model), call.model
-        if model == call.model and (wanted := asked.fields.get(_REWRITE)):
-            model, decided = wanted.decode("latin-1"), _REWRITE.decode()
-        if model != call.model and asked.whole:
-            self._context.books.rewritten(Rewrite(decided, call.model, model))
-            try:
-                body = with_model(body, model)
-            except ValueError as error:
-                raise ApiError(400, "invalid_field", f"The body: {error}.") from None
-            call = api.read(body)  # the prefix chain depends on the model
+        context = self._context
+        if context.pools is not None:
+            pool = context.pools.of(self._call, asked.subset, call.model)
+            self._router, self._book = pool.router, pool.book
+        rules = context.rules_of(self._router)
+        if call.model is not None:
+            self._asked_model = call.model
+            model, decided = self._target(call.model, rules, asked.fields)
+            if model != call.model and asked.whole:
+                context.books.rewritten(Rewrite(decided, call.model, model))
+                call, body = renamed(api, body, model)
+                self._renaming = NameBack(model, self._asked_model)
+        if rules is not None:
+            set_priority(rules, self._router, call, asked.fields, context.now())
         return call, body
+
+    def _target(self, model: str, rules: PoolRules | None, fields: Fields) -> tuple[str, str]:
+        """The model that a request for ``model`` goes to, and who says so."""
+        configured = self._context.target_of(model)
+        if configured != model:
+            return configured, model
+        if rules is not None and (targets := rules.targets_of(model)) is not None:
+            return target_of(rules, model, self._context.dice), targets.by
+        wanted = fields.get(_REWRITE)
+        return (wanted.decode("latin-1"), _REWRITE.decode()) if wanted else (model, "")
 
     @staticmethod
     def _refuse_internal(name: str) -> None:
@@ -207,7 +227,7 @@ class Exchange:
         self, asked: Asked, call: Call, body: bytes, token_ids: Sequence[int] | None
     ) -> Pick:
         context, record = self._context, self._record
-        router = context.router
+        router = self._router
         record.model = call.model or ""
         record.streamed = call.streamed
         targets = targets_of(asked.fields, context.objectives)
@@ -231,34 +251,46 @@ class Exchange:
         context.books.chosen(self._flow, decision.endpoint.name)
         record.attempts = 1
         record.endpoint = decision.endpoint.name
-        router.sent(decision, context.now())
+        now = context.now()
+        if decision.prefill is not None:
+            router.prefill_sent(decision, now)  # by the sidecar, as soon as it has the request
+        router.sent(decision, now)
         change = Change(
-            set=() if b"x-request-id" in asked.fields else self._own_id(),
-            remove=self._taken_out(asked),
-            destination=context.book.destination(decision, context.settings.fallbacks),
+            set=self._set_fields(asked, decision),
+            remove=self._taken_out(asked, splits=decision.prefill is not None),
+            destination=self._book.destination(decision, context.settings.fallbacks),
         )
         return Pick(change, None if body is asked.body else body)
 
-    def _own_id(self) -> tuple[tuple[str, bytes], ...]:
-        return (("x-request-id", self._record.request_id.encode()),)
+    def _set_fields(self, asked: Asked, decision: Decision) -> tuple[tuple[str, bytes], ...]:
+        own: tuple[tuple[str, bytes], ...] = ()
+        if b"x-request-id" not in asked.fields:
+            own = (("x-request-id", self._record.request_id.encode()),)
+        if decision.prefill is None:
+            return own
+        # The sidecar beside the decode endpoint sends the prefill leg there (llm-d's contract).
+        prefill = decision.prefill.endpoint.endpoint
+        self._record.split = split = SplitRecord()
+        split.connector = prefill.connector
+        split.prefill_endpoint = prefill.name
+        return (*own, (PREFILLER, address_of(prefill.url)[1].encode()))
 
     def _within(self, asked: Asked) -> frozenset[str] | None:
         context = self._context
         if context.settings.test_selection and (named := asked.fields.get(_TEST_SELECTION)):
-            return context.book.within(
-                entry.strip() for entry in named.decode("latin-1").split(",")
-            )
-        return None if asked.subset is None else context.book.within(asked.subset)
+            return self._book.within(entry.strip() for entry in named.decode("latin-1").split(","))
+        return None if asked.subset is None else self._book.within(asked.subset)
 
-    def _taken_out(self, asked: Asked) -> tuple[str, ...]:
+    def _taken_out(self, asked: Asked, *, splits: bool) -> tuple[str, ...]:
         """Fields that must not reach the endpoint as the client wrote them."""
         names = [name.decode("latin-1") for name in internal_fields(asked.fields)]
         if names and self._context.internal_fields == "refuse":
             controls = [name for name in names if not name.startswith("x-gateway-")]
             if controls:
                 self._refuse_internal(controls[0])
-        if DESTINATION in names:
-            names.remove(DESTINATION)  # ours takes its place
+        for ours in (DESTINATION, PREFILLER) if splits else (DESTINATION,):
+            if ours in names:
+                names.remove(ours)  # ours takes its place
         if asked.observed and b"accept-encoding" in asked.fields:
             names.append("accept-encoding")  # token counts can't be read from compressed answers
         return tuple(names)
@@ -268,7 +300,10 @@ class Exchange:
     def _answer_models(self, query: AnswerModels | AnswerModel, chosen: Chosen) -> None:
         context = self._context
         self._record.api = "models"
-        served = context.router.fleet.models()
+        if context.pools is None:
+            served = context.router.fleet.models()
+        else:
+            served = context.pools.brains.models()
         if isinstance(query, AnswerModels):
             body = models_body(served, context.created)
         else:
@@ -278,6 +313,8 @@ class Exchange:
 
     def _refuse(self, error: ApiError, chosen: Chosen) -> None:
         fields = {"content-type": b"application/json"}
+        if error.reason == "shed":
+            fields["x-llm-d-request-dropped-reason"] = b"rejected-saturated"
         if error.retry_after is not None:
             fields["retry-after"] = b"%d" % error.retry_after
         if error.allow is not None:
@@ -305,8 +342,10 @@ class Exchange:
         self._event_stream = (
             fields.get(b"content-type", b"").lstrip().lower().startswith(b"text/event-stream")
         )
-        if served is not None and (name := context.book.name_of(served)) is not None:
-            context.router.served_by(decision, name, context.now())
+        if record.status >= 300:
+            self._renaming = None
+        if served is not None and (name := self._book.name_of(served)) is not None:
+            self._router.served_by(decision, name, context.now())
             record.endpoint = decision.endpoint.name
         return Change(set=((_SERVED, record.endpoint.encode()),))
 
@@ -320,11 +359,24 @@ class Exchange:
         if meter.first_at is None and self._event_stream:
             self._record.ttft = now - self._record.started
             if decision.request.streamed:
-                self._context.router.first_token(decision, now)
+                self._router.first_token(decision, now)
         meter.add(data, now)
         if meter.events - self._reported >= _REPORT_EVERY:
             self._reported = meter.events
-            self._context.router.progress(decision, now, meter.events)
+            self._router.progress(decision, now, meter.events)
+
+    @property
+    def renames(self) -> bool:
+        """Whether the answer must have the model's name put back that the client asked for."""
+        return self._renaming is not None
+
+    def renamed_back(self, data: bytes, *, ends: bool) -> bytes:
+        """A piece of the answer as the client is to see it; the last one may be empty."""
+        renaming = self._renaming
+        if renaming is None:
+            return data
+        data = renaming.feed(data)
+        return data + renaming.rest() if ends else data
 
     def ended(self) -> None:
         """The response is complete."""
@@ -333,7 +385,7 @@ class Exchange:
 
     def _settle(self, decision: Decision) -> None:
         """Tell the brain how it went, as the proxy does; see `gateway.proxy.delivery`."""
-        record, meter, router = self._record, self._meter, self._context.router
+        record, meter, router = self._record, self._meter, self._router
         now = self._context.now()
         tail = meter.tail
         reason = ""
@@ -355,6 +407,9 @@ class Exchange:
             cached_tokens=record.cached_tokens,
             completion_tokens=record.completion_tokens,
         )
+        leg = decision.prefill
+        if record.split is not None and leg is not None and leg.transfer_observed is not None:
+            record.split.transfer_bytes, record.split.transfer_seconds = leg.transfer_observed
         record.bytes_out = meter.bytes
         record.output_events = meter.events
         record.inter_token = meter.inter_token
@@ -377,7 +432,7 @@ class Exchange:
     def _give_back(self) -> None:
         """Nobody waits for the answer any more."""
         if self._decision is not None:
-            self._context.router.abandoned(self._decision, self._context.now())
+            self._router.abandoned(self._decision, self._context.now())
 
     def _close(self, status: int, reason: str) -> None:
         self._over = True
@@ -389,7 +444,7 @@ class Exchange:
             record.failed_endpoints = tuple(failed.endpoint for failed in decision.attempts)
             record.predicted_cached_tokens = decision.choice.cached_tokens
             record.predicted_ttft = decision.choice.predicted_ttft
-            context.router.over(decision)
+            self._router.over(decision)
             if context.log_traffic is not None:
                 context.log_traffic(record, decision.request)
         if self._flow is not None:

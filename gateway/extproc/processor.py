@@ -32,7 +32,7 @@ class _Process:
 
     def __init__(self, call: Call, context: ProcessorContext) -> None:
         self._call = call
-        self._session = Session(context, call.send, call.finish)
+        self._session = Session(context, call.send, call.finish, call.fields)
 
     def message(self, message: bytes) -> None:
         """A processing request."""

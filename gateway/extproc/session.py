@@ -22,7 +22,7 @@ whatever is not sent back is lost, replies keep the order head, chunks, trailers
 be what ends a body; in every other mode each message gets exactly one reply.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -56,6 +56,7 @@ _OLDER_ENVOYS: Final = Modes(BodyMode.FULL_DUPLEX, BodyMode.FULL_DUPLEX, ahead=F
 _AT_ONCE: Final = frozenset({BodyMode.BUFFERED, BodyMode.BUFFERED_PARTIAL})
 
 
+_NO_FIELDS: Final[Mapping[bytes, bytes]] = {}
 _NO_HEAD: Final = RequestHeaders({}, ends=False, subset=None)
 
 
@@ -70,17 +71,22 @@ class Phase(Enum):
 
 
 class Session:
-    """``send`` is given each reply, ``finish`` is called when there will be no more."""
+    """``send`` is given each reply, ``finish`` is called when there will be no more.
+
+    ``call``: fields of the gRPC call.
+    """
 
     def __init__(
         self,
         context: ProcessorContext,
         send: Callable[[bytes], None],
         finish: Callable[[], None],
+        call: Mapping[bytes, bytes] = _NO_FIELDS,
     ) -> None:
         self._context = context
         self._send = send
         self._finish = finish
+        self._call = call
         self._phase = Phase.HEAD
         self._modes: Modes | None = None
         self._exchange: Exchange  # from the first message on, as the modes are
@@ -96,7 +102,7 @@ class Session:
         said, modes = decode(message)
         if self._modes is None:
             self._modes = modes or _OLDER_ENVOYS
-            self._exchange = Exchange(self._context)
+            self._exchange = Exchange(self._context, self._call)
         kind = type(said)
         if kind is ResponseBody:
             assert isinstance(said, ResponseBody)
@@ -113,6 +119,10 @@ class Session:
             self._request_trailers()
         else:
             assert isinstance(said, ResponseTrailers)
+            if self._modes.response is BodyMode.FULL_DUPLEX:
+                rest = self._exchange.renamed_back(b"", ends=True)
+                for chunk in chunks(Side.RESPONSE, rest, ends=False):
+                    self._send(chunk)
             self._exchange.ended()
             self._send(trailers_reply(Side.RESPONSE))
 
@@ -244,6 +254,8 @@ class Session:
         skips = not self._learns and modes.response in {BodyMode.STREAMED, *_AT_ONCE}
         if skips and not said.ends:
             change = change._replace(skip_response_body=True)
+        if self._exchange.renames and modes.response is BodyMode.FULL_DUPLEX and not said.ends:
+            change = change._replace(remove=(*change.remove, "content-length"))
         self._send(headers_reply(Side.RESPONSE, NO_CHANGE if change == NO_CHANGE else change))
         if said.ends:
             self._exchange.ended()
@@ -251,7 +263,8 @@ class Session:
     def _response_body(self, said: ResponseBody, modes: Modes) -> None:
         self._exchange.data(said.body)
         if modes.response is BodyMode.FULL_DUPLEX:
-            for chunk in chunks(Side.RESPONSE, said.body, ends=said.ends):
+            body = self._exchange.renamed_back(said.body, ends=said.ends)
+            for chunk in chunks(Side.RESPONSE, body, ends=said.ends):
                 self._send(chunk)
         else:
             self._send(body_reply(Side.RESPONSE))

@@ -25,6 +25,8 @@ LB_NAMESPACE: Final = "envoy.lb"
 SUBSET_NAMESPACE: Final = "envoy.lb.subset_hint"
 SUBSET_KEY: Final = "x-gateway-destination-endpoint-subset"
 DESTINATION: Final = "x-gateway-destination-endpoint"
+PREFILLER: Final = "x-prefiller-host-port"
+"""Where llm-d's sidecar, and ours, beside a decode endpoint sends the prefill leg."""
 SERVED_KEY: Final = "x-gateway-destination-endpoint-served"
 
 

@@ -21,6 +21,7 @@ from gateway.proxy.heads import Origin, RequestHead, own_response
 from gateway.proxy.outbox import Sender
 from gateway.proxy.reader import Arrivals, Reading, RequestReader
 from gateway.proxy.roster import Roster
+from gateway.proxy.sidecar import SidecarExchange
 from gateway.record import RequestRecord
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -149,7 +150,7 @@ class ClientConnection(Connection, Arrivals):
             head, body = arrived
             self._queued_bytes -= len(body)
             self._context.telemetry.started()
-            self._exchange = Exchange(self._context, self, head, body, self._record(head, body))
+            self._exchange = self.exchange(head, body)
             self._exchange.start()
         self._taking = False
         self._read_ahead(
@@ -172,7 +173,15 @@ class ClientConnection(Connection, Arrivals):
         self._queue.append(error)
         self._take_next()
 
-    def _record(self, head: RequestHead, body: bytes) -> RequestRecord:
+    def exchange(self, head: RequestHead, body: bytes) -> Exchange:
+        """What answers a request."""
+        context, record = self._context, self.record(head, body)
+        if context.pairing is not None:
+            return SidecarExchange(context, self, head, body, record)
+        return Exchange(context, self, head, body, record)
+
+    def record(self, head: RequestHead, body: bytes) -> RequestRecord:
+        """The books of a request that begins."""
         named = head.header(b"x-request-id")
         if named is not None and named.isascii() and len(named) <= _LONGEST_REQUEST_ID:
             request_id = named.decode()
@@ -189,7 +198,7 @@ class ClientConnection(Connection, Arrivals):
 
     def _answer_refused(self, error: ApiError) -> None:
         context = self._context
-        record = self._record(RequestHead("-", b"-", []), b"")
+        record = self.record(RequestHead("-", b"-", []), b"")
         record.status = error.status
         record.reason = error.reason
         record.duration = context.now() - record.started

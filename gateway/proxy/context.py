@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 
 from gateway.brains import Brains
 from gateway.proxy.cors import Cors
+from gateway.proxy.kvfacts import KvFacts
+from gateway.proxy.pairing import Pairing
+from gateway.proxy.patience import Patience
 from gateway.proxy.pool import Pools
 from gateway.record import RequestRecord
+from gateway.routes.edits import FieldEdits
 from gateway.settings import Objective, ProxySettings
 from gateway.telemetry import Telemetry
 from gateway.tokenizing.service import TokenizingService
+from gateway.waiting import WaitingRooms
 from routing.request import Request
 
 
@@ -30,8 +35,24 @@ class ProxyContext:
     created: int = 0  # Unix time in seconds at which the gateway started
     cors: Cors = field(default_factory=Cors)
     draining: bool = False
+    waiting: WaitingRooms | None = None
+    """Where requests wait for pools that have no endpoint yet; None: nowhere."""
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
+    keeps_host: bool = False
+    """Whether endpoints are told the host that the client named, instead of their own."""
+    edits: FieldEdits | None = None
+    """What routes change in responses' heads."""
+    pairing: Pairing | None = None
+    """Of a sidecar: requests are not routed but paired with what they name."""
+    patience: Patience = field(init=False)
+    """How long prefill legs are waited for."""
+    kv_facts: KvFacts = field(init=False)
+    """What prefill servers tell of themselves."""
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(self.settings.prefill_patience, self.settings.prefill_grace)
+        self.kv_facts = KvFacts(self.pools)
 
     @property
     def overloaded(self) -> bool:

@@ -67,7 +67,10 @@ class Owner:
 
 
 class Delivery(ResponseSink, Waiter):
-    """One routed request, from the first attempt to the end of its answer."""
+    """One routed request, from the first attempt to the end of its answer.
+
+    ``asked_model``: what the answer calls its model, where the request was given another one.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Delivery(ResponseSink, Waiter):
         decision: Decision,
         *,
         keep_alive: bool,
+        asked_model: str = "",
     ) -> None:
         self.decision = decision
         self._context = context
@@ -93,6 +97,7 @@ class Delivery(ResponseSink, Waiter):
         self._record = record
         self._api = api
         self._keep_alive = keep_alive
+        self._asked_model = asked_model
         self._phase = Phase.CONNECTING
         self._pool: EndpointPool = context.pools.of(decision.endpoint.endpoint)
         self._connecting: ConnectAttempt | None = None
@@ -129,30 +134,50 @@ class Delivery(ResponseSink, Waiter):
         self._upstream = connection
         self._phase = Phase.WAITING
         now = context.now()
-        endpoint = self.decision.endpoint.endpoint
-        record.endpoint = endpoint.name
+        record.endpoint = self.decision.endpoint.endpoint.name
+        self._relay = self._new_relay()
+        connection.send(
+            self, self._request_head(), self._body, bodiless=self._head.method == "HEAD"
+        )
+        if self._client.write_blocked:
+            connection.pause()
+        self.router.sent(self.decision, now)
+
+    def _request_head(self) -> bytes:
+        record = self._record
         # An engine must not see one id twice at a time, and an abort may still be under way.
         suffix = f"-{record.attempts - 1}" if record.attempts > 1 else ""
-        head = request_head(
+        return request_head(
             self._head,
-            self._pool.address.authority,
+            self._authority_of(self._pool),
             f"{record.request_id}{suffix}".encode(),
             len(self._body),
             self._client.origin,
         )
-        self._relay = Relay(
+
+    def _authority_of(self, pool: EndpointPool) -> bytes:
+        """The host that an endpoint is told."""
+        authority = pool.address.authority
+        if self._context.keeps_host:
+            return self._head.header(b"host", authority)
+        return authority
+
+    def _new_relay(self) -> Relay:
+        """The way to the client for an answer of the record's endpoint."""
+        context, record = self._context, self._record
+        relay = Relay(
             self._client,
             self._head,
             request_id=record.request_id.encode(),
-            endpoint=endpoint.name.encode(),
+            endpoint=record.endpoint.encode(),
             extra=context.cors.response_fields(self._head),
             own_cors=context.cors.on,
             keep_alive=self._keep_alive,
+            edits=context.edits,
         )
-        connection.send(self, head, self._body, bodiless=self._head.method == "HEAD")
-        if self._client.write_blocked:
-            connection.pause()
-        self.router.sent(self.decision, now)
+        if self._asked_model:
+            relay.rename_back(record.model, self._asked_model)
+        return relay
 
     def not_connected(self, reason: str) -> None:
         """The endpoint can't be reached."""
@@ -177,8 +202,12 @@ class Delivery(ResponseSink, Waiter):
         self._record.retries += (reason,)
         self._drop_upstream()
         self._pool = self._context.pools.of(self.decision.endpoint.endpoint)
-        self._attempt()
+        self._again()
         return True
+
+    def _again(self) -> None:
+        """Begin at the endpoint that the brain moved the request to."""
+        self._attempt()
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

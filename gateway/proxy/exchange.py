@@ -2,11 +2,12 @@
 
 Phases::
 
-    READING --> TOKENIZING --> DELIVERING --> OVER
-       |            |  ^           ^            ^
-       |            +--|-----------|------------+   the client left
-       +---------------+-----------+                when engines report caches in token ids
-       +----------------------------------------+   answered at once: models, preflights, refusals
+    READING --> TOKENIZING --> WAITING --> DELIVERING --> OVER
+       |            |  ^         | ^           ^            ^
+       |            +--|---------|-|-----------|------------+   the client left
+       |               |         +-------------|------------+   no endpoint came in time
+       +---------------+-----------+-----------+                only pools at zero are waited for
+       +----------------------------------------------------+   answered at once
 
 Whatever happens, exactly one record is written and the client's connection is told once.
 """
@@ -20,21 +21,33 @@ from typing import Final
 
 from mypy_extensions import trait
 
+from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.apis.call import Api, ApiError, Call
-from gateway.apis.catalogue import AnswerModel, AnswerModels, Forward, error_dialect, resolve
+from gateway.apis.catalogue import (
+    AnswerModel,
+    AnswerModels,
+    Forward,
+    Route,
+    error_dialect,
+    resolve,
+)
 from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
+from gateway.following import renamed, set_priority, target_of
 from gateway.objectives import targets_of
 from gateway.ours import internal_fields
 from gateway.paths import BadTargetError, matchable_path
 from gateway.proxy.context import ProxyContext
 from gateway.proxy.delivery import ClientSide, Delivery, Owner
 from gateway.proxy.heads import RequestHead, own_response
+from gateway.proxy.prefill import SplitDelivery
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
+from gateway.waiting import NoRoomError, Ticket, WaitingRoom
 from routing.decision import Decision, Rejection
+from routing.request import Request
 from routing.router import Router
 
 _ALLOWED: Final = "GET, HEAD, POST, OPTIONS"
@@ -67,7 +80,10 @@ class Exchange(Owner):
         self._api: Api | None = None
         self._delivery: Delivery | None = None
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
+        self._ticket: Ticket | None = None
         self._over = False
+        self._asked_model = ""
+        """The model that the client asked for, where it gets another one."""
 
     # --- reading and deciding ----------------------------------------------------------------
 
@@ -85,7 +101,7 @@ class Exchange(Owner):
                 return
             path = matchable_path(head.target)
             self._record.path = path
-            operation = resolve("GET" if head.method == "HEAD" else head.method, path)
+            operation = self._operation("GET" if head.method == "HEAD" else head.method, path)
             if isinstance(operation, Forward):
                 if b"%" in head.target.partition(b"?")[0]:
                     # The endpoint gets the target as it is: it must be what was matched here.
@@ -98,6 +114,10 @@ class Exchange(Owner):
         except ApiError as error:
             self._refuse(error)
 
+    def _operation(self, method: str, path: str) -> Route:
+        """What answers a method on a path."""
+        return resolve(method, path)
+
     def _answer_options(self) -> None:
         head = self._head
         preflight = self._context.cors.preflight(head)
@@ -107,6 +127,8 @@ class Exchange(Owner):
     def _answer_models(self, query: AnswerModels | AnswerModel) -> None:
         context = self._context
         served = context.brains.models()
+        if context.waiting is not None:
+            served = context.waiting.with_models(served)
         self._record.api = "models"
         if isinstance(query, AnswerModels):
             body = models_body(served, context.created)
@@ -123,10 +145,24 @@ class Exchange(Owner):
         router = self._context.brains.serving(call.model)
         if router is None:
             raise ApiError(503, "no_pool", "There is no pool of endpoints.", retry_after=1)
+        rules = self._context.brains.rules_of(router)
+        if rules is not None:
+            call = self._follow(rules, router, api, call)
         if wants_ids(router, self._context.tokenizing, api.name, call):
             self._tokenize(api, call, router)
         else:
             self._route(api, call, router, call.token_ids)
+
+    def _follow(self, rules: PoolRules, router: Router, api: Api, call: Call) -> Call:
+        """The call as the rules of its pool want it."""
+        context = self._context
+        if call.model is not None:
+            target = target_of(rules, call.model, context.dice)
+            if target != call.model:
+                self._asked_model = call.model
+                call, self._body = renamed(api, self._body, target)
+        set_priority(rules, router, call, self._head.fields, context.now())
+        return call
 
     def _bound_depth(self) -> None:
         limit = self._context.settings.max_json_depth
@@ -182,15 +218,66 @@ class Exchange(Owner):
             ttft_target=targets.ttft,
             itl_target=targets.itl,
         )
+        waiting = self._context.waiting
+        if waiting is not None:
+            ahead = waiting.ahead(call.model, self._context.brains)
+            if ahead is not None:
+                self._wait(ahead, api, request)
+                return
         began = perf_counter()
         decision = router.route(request, self._context.now())
         record.decision_seconds = perf_counter() - began
         if isinstance(decision, Rejection):
-            raise refusal(decision)
+            room = None
+            if waiting is not None:
+                room = waiting.room(call.model, decision, self._context.brains)
+            if room is None:
+                raise refusal(decision)
+            self._wait(room, api, request)
+            return
         self._deliver(api, router, decision)
 
+    # --- waiting for a pool without endpoints ------------------------------------------------
+
+    def _wait(self, room: WaitingRoom, api: Api, request: Request) -> None:
+        """Stay until the pool has an endpoint, or for as long as its room has patience."""
+        try:
+            self._ticket = room.enter(
+                request.model, partial(self._routed_now, room.pool, api, request), len(self._body)
+            )
+        except NoRoomError as no:
+            raise ApiError(503, no.reason, str(no), retry_after=room.retry_after) from None
+        self._client.expect_until(self._ticket.deadline)
+
+    def _routed_now(self, pool: str, api: Api, request: Request) -> bool:
+        """Try again; False when it must go on waiting."""
+        context = self._context
+        router = context.brains.of(pool)
+        if router is None:
+            return False
+        decision = router.route(request, context.now())
+        if isinstance(decision, Rejection):
+            return False
+        self._ticket = None
+        self._deliver(api, router, decision)
+        return True
+
+    def _waited_too_long(self, ticket: Ticket) -> None:
+        self._ticket = None
+        ticket.leave()
+        room = ticket.room
+        self._refuse(
+            ApiError(
+                503,
+                "activation_timeout",
+                f"The pool {room.pool!r} had no endpoint within {room.patience:g} s.",
+                retry_after=room.retry_after,
+            )
+        )
+
     def _deliver(self, api: Api, router: Router, decision: Decision) -> None:
-        self._delivery = Delivery(
+        kind = Delivery if decision.prefill is None else SplitDelivery
+        self._delivery = kind(
             self._context,
             self._client,
             self,
@@ -201,6 +288,7 @@ class Exchange(Owner):
             router,
             decision,
             keep_alive=self._keep_alive,
+            asked_model=self._asked_model,
         )
         self._body = b""
         self._delivery.start()
@@ -230,6 +318,9 @@ class Exchange(Owner):
         if not self._over:
             if self._tokenizing is not None:
                 self._tokenizing.cancel()
+            if self._ticket is not None:
+                self._ticket.leave()
+                self._ticket = None
             if self._delivery is not None:
                 self._delivery.cancel()
         if not self._over:
@@ -284,6 +375,8 @@ class Exchange(Owner):
             if decision.attempts:
                 record.failed_endpoints = tuple(one.endpoint for one in decision.attempts)
             record.predicted_cached_tokens = choice.cached_tokens
+            if decision.prefill is not None and decision.split:
+                record.predicted_cached_tokens = decision.prefill.cached_tokens
             record.predicted_ttft = choice.predicted_ttft
             self._delivery.router.over(decision)
             if self._context.log_traffic is not None:
@@ -301,6 +394,8 @@ class Exchange(Owner):
         """The deadline on the client's side passed."""
         if self._delivery is not None:
             self._delivery.timed_out()
+        elif self._ticket is not None:
+            self._waited_too_long(self._ticket)
 
     def client_blocked(self) -> None:
         """The client does not keep up."""

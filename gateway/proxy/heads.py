@@ -156,8 +156,12 @@ def request_head(
     request_id: bytes,
     body_length: int,
     origin: Origin,
+    extra: bytes = b"",
 ) -> bytes:
-    """The head that goes to an endpoint: the client's fields less what ends at this hop."""
+    """The head that goes to an endpoint: the client's fields less what ends at this hop.
+
+    ``extra``: whole lines of our own.
+    """
     fields = head.fields
     connection = fields.get(b"connection")
     named = _NOTHING if connection is None else _named(connection)
@@ -244,5 +248,28 @@ def own_response(
         lines.append(b"connection: close\r\n")
     lines.append(b"\r\n")
     if not bodiless:
+        lines.append(body)
+    return b"".join(lines)
+
+
+def own_answer(
+    status: int,
+    headers: Headers,
+    body: bytes,
+    *,
+    keep_alive: bool,
+    request_id: bytes,
+    bodiless: bool,
+) -> bytes:
+    """A whole response whose fields somebody else gave: a redirect, say."""
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+    for name, value in headers:
+        if name not in _NOT_RELAYED:
+            lines += (name, b": ", value, b"\r\n")
+    if status not in {204, 304}:
+        lines.append(b"content-length: %d\r\n" % len(body))
+    lines.append(b"x-request-id: %b\r\n" % request_id)
+    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    if not bodiless and status not in {204, 304}:
         lines.append(body)
     return b"".join(lines)

@@ -175,11 +175,21 @@ class Pools:
 
     def of(self, endpoint: Endpoint) -> EndpointPool:
         """The pool of an endpoint."""
-        pool = self._pools.get(endpoint.url)
+        return self.at(endpoint.url)
+
+    def at(self, url: str) -> EndpointPool:
+        """The pool of whoever listens at ``scheme://host:port``."""
+        pool = self._pools.get(url)
         if pool is None:
-            pool = EndpointPool(Address.of(endpoint.url), self._settings, self.outbox)
-            self._pools[endpoint.url] = pool
+            pool = self._pools[url] = self._new(url)
         return pool
+
+    def _new(self, url: str) -> EndpointPool:
+        if url.startswith("h2c:"):
+            from gateway.proxy.h2c import H2cPool  # noqa: PLC0415 - it builds on this module
+
+            return H2cPool(Address.of(url), self._settings, self.outbox)
+        return EndpointPool(Address.of(url), self._settings, self.outbox)
 
     def sweep(self, now: float) -> None:
         """Close idle connections past their time, and drop pools that hold none."""

@@ -6,10 +6,12 @@ may still answer. From then on it is *committed* to what was written.
 
 from mypy_extensions import trait
 
+from gateway.apis.renaming import NameBack
 from gateway.apis.usage import is_stream_error
 from gateway.meter import ResponseMeter
 from gateway.proxy.framing import EventAligner, Framing, choose
 from gateway.proxy.heads import Headers, RequestHead, response_head
+from gateway.routes.edits import FieldEdits
 
 
 @trait
@@ -26,10 +28,12 @@ class Relay:
     __slots__ = (
         "_aligner",
         "_client",
+        "_edits",
         "_extra",
         "_framing",
         "_headers",
         "_own_cors",
+        "_renaming",
         "_request",
         "_request_id",
         "committed",
@@ -49,6 +53,7 @@ class Relay:
         extra: bytes,
         own_cors: bool,
         keep_alive: bool,
+        edits: FieldEdits | None = None,
     ) -> None:
         self.status = 0
         self.endpoint = endpoint
@@ -62,19 +67,30 @@ class Relay:
         self._request_id = request_id
         self._extra = extra
         self._own_cors = own_cors
+        self._edits = edits
         self._headers: Headers = []
         self._framing = Framing.NONE
         self._aligner: EventAligner | None = None
+        self._renaming: NameBack | None = None
 
     @property
     def is_event_stream(self) -> bool:
         """Whether the response is a stream of server-sent events."""
         return self._aligner is not None
 
+    def rename_back(self, target: str, asked: str) -> None:
+        """Call the model ``asked`` where the endpoint calls it ``target``."""
+        self._renaming = NameBack(target, asked)
+
     def head(self, status: int, headers: Headers) -> None:
         """Keep the head until the body begins."""
         self.status = status
         self._headers = headers
+        if self._renaming is not None:
+            if status >= 300 or self._request.method == "HEAD":
+                self._renaming = None
+            else:  # the length will be another one
+                self._headers = [one for one in headers if one[0] != b"content-length"]
         if status < 300 and _is_event_stream(headers):
             self._aligner = EventAligner()
 
@@ -91,6 +107,8 @@ class Relay:
     def data(self, data: bytes, now: float) -> None:
         """Meter and relay a piece of the body."""
         self.meter.add(data, now)
+        if self._renaming is not None:
+            data = self._renaming.feed(data)
         if self._aligner is not None:
             data = self._aligner.align(data)
         if data:
@@ -105,6 +123,8 @@ class Relay:
 
     def _commit(self) -> bytes:
         self.committed = True
+        if self._edits is not None:
+            self._headers = self._edits.applied(self._headers)
         self._framing, line = choose(
             self.status,
             self._headers,
@@ -128,7 +148,10 @@ class Relay:
 
     def end(self) -> None:
         """The body is whole: write what is left of it and its end."""
-        if self._aligner is not None and (rest := self._aligner.rest()):
+        rest = b"" if self._aligner is None else self._aligner.rest()
+        if self._renaming is not None:
+            rest += self._renaming.rest()
+        if rest:
             self._write(rest)
         if not self.committed:
             self._client.write(self._commit())

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
 
@@ -19,12 +20,19 @@ class ProxyServer:
     """Accepts clients and keeps time for them."""
 
     def __init__(
-        self, context: ProxyContext, host: str, port: int, *, tls: ssl.SSLContext | None = None
+        self,
+        context: ProxyContext,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connection: Callable[[ProxyContext, Roster], ClientConnection] = ClientConnection,
     ) -> None:
         self._context = context
         self._host = host
         self._port = port
         self._tls = tls
+        self._connection = connection
         self._roster = Roster()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -58,7 +66,7 @@ class ProxyServer:
         self._tick()
 
     def _accept(self) -> asyncio.BaseProtocol:
-        return cast(asyncio.BaseProtocol, ClientConnection(self._context, self._roster))
+        return cast(asyncio.BaseProtocol, self._connection(self._context, self._roster))
 
     def _tick(self) -> None:
         now = self._context.now()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from gateway.h2.frames import ErrorCode
 from gateway.h2.headers import Block
@@ -11,6 +11,7 @@ from gateway.rpc.messages import Deframer, framed
 from gateway.rpc.status import NO_GRPC_BLOCK, RESPONSE_BLOCK, Code, RpcError, end_block
 
 _log = logging.getLogger("inferway.extproc")
+_NO_FIELDS: Final[Mapping[bytes, bytes]] = {}
 
 
 class Conversation(Protocol):
@@ -39,9 +40,26 @@ class Room:
 class Call:
     """What a conversation does to its call."""
 
-    __slots__ = ("_begun", "_conversation", "_deframer", "_held", "_over", "_room", "_stream")
+    __slots__ = (
+        "_begun",
+        "_conversation",
+        "_deframer",
+        "_held",
+        "_over",
+        "_room",
+        "_stream",
+        "fields",
+    )
 
-    def __init__(self, stream: Stream, longest_message: int, room: Room) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        longest_message: int,
+        room: Room,
+        fields: Mapping[bytes, bytes] = _NO_FIELDS,
+    ) -> None:
+        self.fields: Final = fields
+        """What the peer said when it began the call; of several with one name the last."""
         self._stream = stream
         self._room = room
         self._held = 0  # of the room
@@ -210,6 +228,6 @@ class Services:
                 end_block(Code.UNIMPLEMENTED, f"there is no method {path}", begun=False)
             )
             return _NOBODY
-        call = Call(stream, self._longest_message, self.room)
+        call = Call(stream, self._longest_message, self.room, block.fields)
         call.begin(method)
         return call

@@ -180,6 +180,7 @@ class PrefixIndex:
         if kept > 0:
             self._split(node, kept)
         self._drop_subtree(node, holder)
+        self._keep_budget()  # what is split takes more room, which others still hold
 
     def cleared(self, endpoint: str) -> None:
         """The endpoint holds nothing any more (its engine restarted); its capacity stays."""

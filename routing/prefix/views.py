@@ -162,6 +162,26 @@ class Views:
         approximate = self.approximate.match(chain).get(endpoint, 0) * block_tokens
         return ViewTokens(exact, reachable, predicted, approximate)
 
+    def held(self, request: Request, chain: Chain, scale: float) -> dict[str, float]:
+        """Tokens that each endpoint holds of one of the request's prompts, as `look` sees them.
+
+        For questions beside the hot path, such as what would be lost with an endpoint.
+        ``chain`` is one of the request's; only endpoints that hold any of it are named.
+        """
+        block_tokens = request.block_tokens * scale
+        held = {
+            name: blocks * block_tokens for name, blocks in self.approximate.match(chain).items()
+        }
+        chains = request.token_chains
+        if chains is None or len(request.chains) != 1 or not self.residency.sizes:
+            return held
+        exact = self.residency.look(chains)
+        for name in [*held, *exact]:
+            if self.residency.size_of(name) in chains:
+                tokens = exact.get(name, _NOTHING_HELD).reachable_tokens
+                held[name] = float(tokens)
+        return {name: tokens for name, tokens in held.items() if tokens}
+
     # -- learning --------------------------------------------------------------------------
 
     def sent(self, endpoint: str, request: Request, cache_tokens: int, now: float) -> None:

@@ -162,3 +162,17 @@ def test_soak_samples_what_must_not_grow(tmp_path: Path) -> None:
     assert all(sample["rss_bytes"] > 0 and sample["descriptors"] > 0 for sample in found["rounds"])
     judged = {check["name"]: check for check in found["checks"]}
     assert not judged["answered"]["ok"]  # 50 a second are too few, and it says so
+
+
+def test_placement_compares_and_plans_on_a_cluster(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "placement.json",
+        *("placement", "--scenarios", "100", "--nodes", "200", "--plans", "12"),
+    )
+    assert done.returncode == 0, done.stdout
+    compared, scale = found["medians"]
+    assert compared["possible"] == compared["found"] > 10
+    assert scale["devices"] == 1_600 and 0 < scale["placed"] <= scale["plans"]
+    assert [check["name"].partition(":")[2] for check in found["checks"]][4:] == [
+        *(" p99 of planning 64 pods", " p99 of a slice's update", " most memory of the process"),
+    ]

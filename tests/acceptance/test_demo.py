@@ -15,3 +15,10 @@ def test_an_unknown_policy_or_trace_is_an_error_that_helps() -> None:
     assert unknown.returncode == 2 and "least_request" in unknown.stderr
     missing = run("demo", "--trace", "/nowhere.jsonl")
     assert missing.returncode == 2 and "/nowhere.jsonl" in missing.stderr
+
+
+def test_the_demo_compares_whole_and_split_requests() -> None:
+    ran = run("demo", "--disaggregated", "--requests", "12", "--time-scale", "0.02")
+    assert ran.returncode == 0, ran.stderr
+    for word in ("aggregated", "3P+1D, always", "all both, adaptive", "0 of 12"):
+        assert word in ran.stdout

@@ -4,17 +4,26 @@ Named after those of its test/integration/epp. Pod i is at 192.168.1.(i+1):8000;
 their configuration: queue, kv-cache-utilization, prefix-cache and lora-affinity scorers, each of
 weight 1, and the highest score wins. Where the reference deviates from the protocol, the protocol
 is followed (docs/extproc.md has the table).
+
+Each runs standalone, with endpoints and rules from settings, and with a pool that has the objects
+of a cluster: an objective of priority 2 and, where a scenario says so, a rewrite.
 """
 
 import json
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import grpc
+import pytest
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
+from endpoints.discovery.kubernetes.rules import rules_of
+from endpoints.kubernetes.resources import Object
+from gateway.brains import Brains
+from gateway.extproc.pools import PickerPools
 from gateway.extproc.processor import SERVICE
 from gateway.pickerconfig import read
 from routing.fleet import Load
@@ -32,7 +41,34 @@ plugins:
 - type: max-score-picker
 """
 MODELS = ("my-model", "sql-lora", "direct-model")
+OBJECTIVE = "x-gateway-inference-objective"
 Pod = tuple[int, float, frozenset[str]]
+Mode = Literal["standalone", "CRDs"]
+
+
+@pytest.fixture(params=["standalone", "CRDs"], autouse=True)
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mode:
+    """Where objectives and rewrites come from."""
+    found: Mode = request.param
+    monkeypatch.setattr(sys.modules[__name__], "_mode", found)
+    return found
+
+
+_mode: Mode = "standalone"
+
+
+def objective(name: str, priority: int) -> Object:
+    return _item(name, {"priority": priority})
+
+
+def rewrite(model: str, target: str) -> Object:
+    rule = {"matches": [{"model": {"value": model}}], "targets": [{"modelRewrite": target}]}
+    return _item("rewrite", {"rules": [rule]})
+
+
+def _item(name: str, spec: Object) -> Object:
+    metadata = {"name": name, "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return {"metadata": metadata, "spec": {"poolRef": {"name": "pool"}, **spec}}
 
 
 def pod(queue: int, kv: float, *models: str) -> Pod:
@@ -107,11 +143,21 @@ def prompt(model: str) -> bytes:
 
 
 @asynccontextmanager
-async def streaming(*pods: Pod, **options: Any) -> AsyncIterator[Stream]:
+async def streaming(
+    *pods: Pod, rewrites: dict[str, str] | None = None, **options: Any
+) -> AsyncIterator[Stream]:
     """A picker over these pods, and one stream to it."""
     urls = [f"http://{address(number)}" for number in range(len(pods))]
+    rewrites = rewrites or {}
+    if _mode == "standalone":
+        options["rewrites"] = {model: {target: 1} for model, target in rewrites.items()}
     async with running_processor(urls, models=MODELS, fallbacks=0, **options) as picker:
         picker.router.policy = read(CONFIG, "hermetic").make_policy()
+        if _mode == "CRDs":
+            brains = Brains({"ns/pool": picker.router})
+            objects = [rewrite(model, target) for model, target in rewrites.items()]
+            brains.set_rules("ns/pool", rules_of("ns", "pool", [objective("critical", 2)], objects))
+            picker.context.pools = PickerPools(brains)
         for number, (queue, kv, models) in enumerate(pods):
             load = Load(
                 0.0, waiting=queue, kv_usage=kv, adapters_running=models, max_adapters=len(models)
@@ -127,9 +173,12 @@ async def streaming(*pods: Pod, **options: Any) -> AsyncIterator[Stream]:
             call.cancel()
 
 
-async def test_select_lower_queue_and_kv_cache() -> None:
+async def test_select_lower_queue_and_kv_cache(mode: Mode) -> None:
     async with streaming(pod(3, 0.2), pod(0, 0.1), pod(10, 0.2)) as stream:
-        assert await stream.picked() == address(1)
+        assert await stream.picked(fields={OBJECTIVE: "critical"}) == address(1)
+        [flow] = stream.picker.context.books.flows
+        assert flow.priority == (2 if mode == "CRDs" else 0)
+        assert len(stream.picker.router.fleet.serving("my-model")) == 3
 
 
 async def test_select_active_lora_low_queue() -> None:
@@ -203,8 +252,15 @@ async def test_subsetting_no_match() -> None:
         assert reply.answer[0] == 503
 
 
+async def test_model_not_in_objectives() -> None:
+    async with streaming(pod(3, 0.2), pod(0, 0.1)) as stream:
+        assert await stream.picked("direct-model", fields={OBJECTIVE: "unknown"}) == address(1)
+        [flow] = stream.picker.context.books.flows
+        assert flow.priority == 0  # as for any objective that nobody defined
+
+
 async def test_rewrite_request_model() -> None:
-    async with streaming(pod(0, 0.2), rewrites={"my-model": {"sql-lora": 1}}) as stream:
+    async with streaming(pod(0, 0.2), rewrites={"my-model": "sql-lora"}) as stream:
         await stream.head()
         _, body = await stream.body(prompt("my-model"))
         assert json.loads(body.chunk)["model"] == "sql-lora"
@@ -235,6 +291,14 @@ async def test_response_json_multi_chunk() -> None:
         assert b"".join(piece.chunk for piece in pieces) == whole  # at once, not held to the end
         assert (last.chunk, last.ends) == (b"", True)
         assert stream.picker.records[0].prompt_tokens == 11
+
+
+async def test_response_empty_eos_chunk() -> None:
+    async with streaming(pod(0, 0.2)) as stream:
+        await stream.picked()
+        await stream.response("application/json")
+        reply = await stream.response_body(b"", ends=True)
+        assert (reply.chunk, reply.ends) == (b"", True)
 
 
 async def test_response_invalid_json() -> None:

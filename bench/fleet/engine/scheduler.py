@@ -158,6 +158,11 @@ class Engine:
         sequence.private = fresh
         sequence.loaded_tokens = loads * sequence.block_size
         sequence.computed = hits * sequence.block_size
+        received = min(sequence.external, sequence.length - 1) - sequence.computed
+        sequence.received_tokens = max(received, 0)
+        if received > 0:
+            self._share_blocks(sequence, received)
+            sequence.computed += received
         return True
 
     def _share_blocks(self, sequence: Sequence, tokens: int) -> None:
@@ -210,18 +215,22 @@ class Engine:
 
     def _end(self, sequence: Sequence, finish: Finish, now: float) -> None:
         sequence.finish = finish
-        self._give_back(sequence)
+        if sequence.keep is None or finish == "abort":
+            self.give_back(sequence)
+        else:
+            sequence.keep(sequence)
         self.stats.ended(sequence, now)
         sequence.notify()
 
     def _preempt(self, sequence: Sequence) -> None:
-        self._give_back(sequence)
-        sequence.computed = 0
+        self.give_back(sequence)
+        sequence.computed = sequence.external = 0
         sequence.preemptions += 1
         self.stats.preemptions += 1
         self.waiting.appendleft(sequence)
 
-    def _give_back(self, sequence: Sequence) -> None:
+    def give_back(self, sequence: Sequence) -> None:
+        """Free a sequence's blocks."""
         self.cache.release(sequence.shared, sequence.private)
         sequence.shared, sequence.private = [], 0
 

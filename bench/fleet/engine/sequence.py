@@ -27,6 +27,17 @@ class Sequence:
     cache_salt: str | None = None
     notify: Callable[[], None] = lambda: None
 
+    external: int = 0
+    """Prompt tokens whose keys and values came from another server, and wait for blocks."""
+    keep: "Callable[[Sequence], None] | None" = None
+    """Takes the blocks over when the sequence ended well, instead of their being given back."""
+    told_aborted: bool = False
+    """Its answer says that it was aborted: a fault on purpose."""
+    reported_cached: int | None = None
+    """Cached tokens as its usage tells them, when that is not what the cache had."""
+    received_tokens: int = 0
+    """Tokens that the last admission had from another server."""
+
     computed: int = 0
     """Tokens whose keys and values are in the cache."""
     generated: int = 0

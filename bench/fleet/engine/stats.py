@@ -66,6 +66,8 @@ class Stats:
     prefix_hit_tokens: int = 0
     external_queried_tokens: int = 0
     external_hit_tokens: int = 0
+    received_tokens: int = 0
+    """Prompt tokens whose KV came from another server."""
     preemptions: int = 0
     rejected: int = 0
     finished: Counter[str] = field(default_factory=Counter)
@@ -90,9 +92,13 @@ class Stats:
 
         As in vLLM, the second tier (``offloading``) is asked for what the first one lacks.
         """
-        local = sequence.cached_tokens - sequence.loaded_tokens
+        local = sequence.cached_tokens - sequence.loaded_tokens - sequence.received_tokens
         self.prefix_queried_tokens += len(sequence.prompt)
         self.prefix_hit_tokens += local
+        self.received_tokens += sequence.received_tokens
+        self.external_hit_tokens += sequence.received_tokens
+        if sequence.received_tokens and not offloading:
+            self.external_queried_tokens += len(sequence.prompt) - local
         if offloading:
             self.external_queried_tokens += len(sequence.prompt) - local
             self.external_hit_tokens += sequence.loaded_tokens

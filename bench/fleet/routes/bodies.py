@@ -14,6 +14,7 @@ from bench.fleet.engine.tokens import (
     from_bytes,
     tokens_of,
 )
+from bench.fleet.handover.wishes import HandoverFields
 from bench.fleet.service import Prompt
 
 _MEDIA_TOKENS = 256
@@ -33,7 +34,7 @@ class StreamOptions(Struct, frozen=True):
     continuous_usage_stats: bool = False
 
 
-class Sampling(Struct, frozen=True, kw_only=True):
+class Sampling(HandoverFields, frozen=True, kw_only=True):
     """Fields that bound and seed the answers of a chat or a completion."""
 
     model: str | None = None

@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Raw
 
 from bench.fleet.errors import bad_request
-from bench.fleet.generation import Delta, Generation, answer_text, answer_tokens
+from bench.fleet.generation import Delta, Generation, answer_text, answer_tokens, ended
 from bench.fleet.routes.answers import FINGERPRINT, choice_body, relay, usage_body
 from bench.fleet.routes.bodies import ABSENT, Message, Sampling, render
 from bench.fleet.routes.http import (
@@ -57,6 +57,7 @@ class ChatRoutes:
         if not body.messages:
             raise bad_request("messages must not be empty.", "messages")
         limit = body.max_completion_tokens
+        identity = response_id("chatcmpl", request, body.request_id)
         prompt = render(
             body.messages, tools=body.tools, generation_prompt=body.add_generation_prompt
         )
@@ -70,15 +71,17 @@ class ChatRoutes:
             stop=body.stops,
             cache_salt=body.cache_salt,
             seed=body.seed or 0,
+            arrival=await self._service.arrive(body, request.headers, identity),
         )
         head: Json = {
-            "id": response_id("chatcmpl", request, body.request_id),
+            "id": identity,
             "object": "chat.completion.chunk" if body.stream else "chat.completion",
             "created": int(time.time()),
             "model": model,
         }
         with self._service.generate(ask) as generation:
             if body.stream:
+                await self._service.attended(ask, generation)
                 stream = EventStream(request, fate, done=True)
                 opening = [_opening(index) for index in range(ask.n)]
                 return await relay(
@@ -90,7 +93,8 @@ class ChatRoutes:
                     options=body.stream_options,
                 )
             await generation.finished()
-            return json_response(_whole(body, head, generation))
+            more = await self._service.handed_over(ask, generation)
+            return json_response({**_whole(body, head, generation), **more})
 
 
 def _opening(index: int) -> Json:
@@ -109,7 +113,7 @@ def _whole(body: ChatBody, head: Json, generation: Generation) -> Json:
                 "tool_calls": [],
             },
             "logprobs": None,
-            "finish_reason": sequence.finish,
+            "finish_reason": ended(sequence),
             "stop_reason": None,
             "token_ids": answer_tokens(sequence) if body.return_token_ids else None,
         }

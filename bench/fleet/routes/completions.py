@@ -7,7 +7,7 @@ from aiohttp import web
 
 from bench.fleet.engine.tokens import decode, encode
 from bench.fleet.errors import bad_request
-from bench.fleet.generation import Delta, Generation, answer_text, answer_tokens
+from bench.fleet.generation import Delta, Generation, answer_text, answer_tokens, ended
 from bench.fleet.routes.answers import FINGERPRINT, choice_body, relay, usage_body
 from bench.fleet.routes.bodies import Sampling
 from bench.fleet.routes.http import (
@@ -52,6 +52,7 @@ class CompletionRoutes:
         body = await read_body(request, _decoder)
         fate = await admit(self._service, request)
         model = self._service.models.resolve(body.model)
+        identity = response_id("cmpl", request, body.request_id)
         ask = Ask(
             model=model,
             prompts=read_prompts(body.prompt, "prompt"),
@@ -62,15 +63,17 @@ class CompletionRoutes:
             stop=body.stops,
             cache_salt=body.cache_salt,
             seed=body.seed or 0,
+            arrival=await self._service.arrive(body, request.headers, identity),
         )
         head: Json = {
-            "id": response_id("cmpl", request, body.request_id),
+            "id": identity,
             "object": "text_completion",
             "created": int(time.time()),
             "model": model,
         }
         with self._service.generate(ask) as generation:
             if body.stream:
+                await self._service.attended(ask, generation)
                 stream = EventStream(request, fate, done=True)
                 opening = _opening(generation) if body.echo else []
                 return await relay(
@@ -82,7 +85,8 @@ class CompletionRoutes:
                     options=body.stream_options,
                 )
             await generation.finished()
-            return json_response(_whole(body, head, generation))
+            more = await self._service.handed_over(ask, generation)
+            return json_response({**_whole(body, head, generation), **more})
 
 
 def read_prompts(prompt: str | list[str | int | list[int]], param: str) -> tuple[Prompt, ...]:
@@ -126,7 +130,7 @@ def _whole(body: CompletionBody, head: Json, generation: Generation) -> Json:
             "index": index,
             "text": (decode(sequence.prompt) if body.echo else "") + answer_text(sequence),
             "logprobs": None,
-            "finish_reason": sequence.finish,
+            "finish_reason": ended(sequence),
             "stop_reason": None,
             "token_ids": answer_tokens(sequence) if body.return_token_ids else None,
             "prompt_token_ids": list(sequence.prompt) if body.return_token_ids else None,

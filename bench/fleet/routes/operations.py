@@ -54,6 +54,8 @@ class OperationRoutes:
         router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
         if self._service.publisher is not None:
             router.add_get("/kv_event_sources", self._event_sources)
+        if self._service.kv is not None:
+            router.add_get("/query", self._query)
         router.add_get("/admin/config", self._config)
         router.add_post("/admin/config", openai_errors(self._configure))
 
@@ -90,6 +92,11 @@ class OperationRoutes:
         """By data-parallel rank, as vLLM answers in its development mode."""
         assert self._service.publisher is not None
         return json_response({"0": self._service.publisher.source})
+
+    async def _query(self, _: web.Request) -> web.Response:
+        """As Mooncake's bootstrap server, by data-parallel rank."""
+        assert self._service.kv is not None
+        return json_response({"0": {"engine_id": self._service.kv.engine_id}})
 
     async def _config(self, _: web.Request) -> web.Response:
         return json_response(self._service.behaviour)

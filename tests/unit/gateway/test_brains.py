@@ -1,5 +1,6 @@
 """Whose a request is when there are several pools."""
 
+from endpoints.discovery.kubernetes.rules import ModelTargets, PoolRules
 from gateway.brains import Brains
 from routing.fleet import Endpoint, Fleet, ServedModel
 from routing.policies import make_policy
@@ -52,3 +53,18 @@ def test_pools_come_and_go() -> None:
     assert brains.serving("m") is second
     assert brains.of("first") is None and brains.of("second") is second
     assert [name for name, _ in brains] == ["second"]
+
+
+def test_a_pool_that_rewrites_a_model_answers_for_it() -> None:
+    one, two, three = router("a", "m"), router("b", "n"), router("c", "o")
+    brains = Brains({"one": one, "two": two, "three": three})
+    brains.set_rules("two", PoolRules(rewrites={"m": ModelTargets(("n",), (1,), "r")}))
+    brains.set_rules("three", PoolRules(other=ModelTargets(("o",), (1,), "r")))
+    assert brains.serving("m") is two
+    assert brains.serving("n") is two
+    assert brains.serving("anything") is three
+    assert brains.rules_of(one) is None
+    brains.set_rules("two", PoolRules())
+    assert brains.serving("m") is one
+    brains.remove("three")
+    assert brains.serving("anything") is one

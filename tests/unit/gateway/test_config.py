@@ -130,8 +130,8 @@ def test_an_error_reads_well() -> None:
         (
             "zzz: 1",
             "zzz",
-            "known are listen, extproc, admin, endpoints, routing, kv_events, tokenizers, "
-            "tokenizing_deadline, probes, proxy, cors, log",
+            "known are listen, extproc, admin, endpoints, kubernetes, gateway_api, routing, "
+            "kv_events, tokenizers, tokenizing_deadline, probes, proxy, cors, scaling, log",
         ),
         ("probes: {interval: 0}", "probes.interval", "above 0"),
         ("probes: {interval: .nan}", "probes.interval", "above 0"),
@@ -401,3 +401,21 @@ def test_the_documentation_has_every_key_its_default_and_whether_it_is_live() ->
         text = default if isinstance(default, str) else msgspec.json.encode(default).decode()
         expected[key] = (text, "yes" if live else "no")
     assert documented == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "part"),
+    [
+        ("gateway_api: {}", "gateway_api", "add a `kubernetes` section"),
+        ("gateway_api: {addresses: []}\nkubernetes: {}", "gateway_api.addresses", "is empty"),
+        ("gateway_api: {addresses: [a.com]}\nkubernetes: {}", "gateway_api.addresses", "a.com"),
+        ("gateway_api: {published: [lb]}\nkubernetes: {}", "gateway_api.published", "'lb'"),
+        ("gateway_api: {controller: x}\nkubernetes: {}", "gateway_api.controller", "example.com"),
+        ("gateway_api: {service: x}\nkubernetes: {}", "gateway_api.service", "namespace/name"),
+        ("gateway_api: {pickers: {tls: on}}\nkubernetes: {}", "gateway_api.pickers.tls", "off"),
+    ],
+)
+def test_a_gateway_that_can_not_be_is_named(text: str, path: str, part: str) -> None:
+    found = problems(text)
+    assert list(found) == [path]
+    assert part in found[path]

@@ -122,7 +122,7 @@ def test_a_servers_command_line(tmp_path: Path) -> None:
     assert "--lora-modules" in words
     assert "--lora-modules" not in Server(18_100, 8_192).command(Home(tmp_path))
     inherited = {"PYTHONPATH": "ours", "PATH": "/bin"}
-    environment = engine.environment(inherited)
+    environment = engine.environment(inherited=inherited)
     assert "PYTHONPATH" not in environment
     assert (environment["PATH"], environment["OMP_NUM_THREADS"]) == ("/bin", "1")
 

@@ -3,10 +3,15 @@
 import asyncio
 import re
 from pathlib import Path
+from typing import cast
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from endpoints.kubernetes.cache import Cache
+from endpoints.kubernetes.connection import Connection
+from endpoints.kubernetes.resources import PODS
+from gateway.admin.discoverymetrics import DiscoveryMetrics
 from gateway.admin.exposition import render
 from gateway.admin.metrics import (
     CertificateMetrics,
@@ -14,11 +19,14 @@ from gateway.admin.metrics import (
     PrefixMetrics,
     RequestMetrics,
     RetryMetrics,
+    SplitMetrics,
 )
 from gateway.admin.predictions import PredictionMetrics
+from gateway.admin.scaling import ScalingMetrics
 from gateway.brains import Brains
-from gateway.record import RequestRecord
+from gateway.record import RequestRecord, SplitRecord
 from gateway.telemetry import Telemetry
+from gateway.waiting import WaitingRoom, WaitingRooms
 from routing.fleet import Endpoint, Fleet, Load
 from routing.policies import make_policy
 from routing.prefix.chain import text_chain
@@ -26,6 +34,8 @@ from routing.prefix.index import PrefixIndex
 from routing.receipts import Receipts
 from routing.router import Router, RouterSettings
 from tests.support.receipts import answered, decided, over
+from tests.support.scaletargets import Scene
+from tests.support.splitting import request_of, route, router_of
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "metrics.md"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -73,6 +83,46 @@ def finished(telemetry: Telemetry, **values: object) -> None:
         setattr(record, name, value)
     telemetry.started()
     telemetry.finished(record)
+
+
+def split_record() -> SplitRecord:
+    """A split request to which everything happened."""
+    split = SplitRecord()
+    split.connector = "nixl"
+    split.prefill_failures = ("x", "y")
+    split.fallback = "y"
+    split.prefill_seconds = 0.5
+    split.transfer_seconds = 0.1
+    split.transfer_bytes = 1000.0
+    split.stranded_tokens = 7
+    return split
+
+
+def split_router() -> Router:
+    """A router that has split a request."""
+    router = router_of("pd")
+    route(router, request_of())
+    return router
+
+
+async def test_requests_in_two_legs_are_told_apart() -> None:
+    telemetry = Telemetry()
+    assert not any("prefill_leg" in name for name, _ in await samples(RequestMetrics(telemetry)))
+    finished(telemetry, split=split_record())
+    finished(telemetry, split=SplitRecord())
+    found = await samples(
+        RequestMetrics(telemetry), SplitMetrics(Brains({"p": split_router()}), lambda: 0.0)
+    )
+    assert at(found, "split_requests_total", connector="nixl") == 1
+    assert at(found, "split_requests_total", connector="") == 1
+    assert at(found, "prefill_failures_total", reason="x") == 1
+    assert at(found, "prefill_fallbacks_total", reason="y") == 1
+    assert at(found, "prefill_leg_seconds_count") == 1
+    assert at(found, "kv_transfer_seconds_sum") == 0.1
+    assert at(found, "kv_transfer_bytes_total") == 1000
+    assert at(found, "kv_stranded_tokens_total") == 7
+    assert at(found, "split_decisions_total", reason="always", pool="p") == 1
+    assert at(found, "kv_stranded_now_tokens", pool="p") == 0
 
 
 async def test_requests_are_told_with_their_labels() -> None:
@@ -224,8 +274,12 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
         completion_tokens=1,
         ttft=1.0,
         inter_token=1.0,
+        split=split_record(),
     )
     finished(telemetry)
+    scene, rooms = Scene(1), WaitingRooms()
+    await scene.go(0.5)
+    rooms.add(WaitingRoom("default", fleet, now=lambda: 0.0))
     told: dict[str, set[str]] = {}
     for name, labels in await samples(
         RequestMetrics(telemetry),
@@ -234,6 +288,9 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
         CertificateMetrics(lambda: 1.0),
         EndpointMetrics(brains, telemetry, lambda: 0.0),
         PredictionMetrics(brains),
+        DiscoveryMetrics(lambda: [Cache(cast(Connection, None), PODS)]),
+        ScalingMetrics({"default": scene.controller}, rooms),
+        SplitMetrics(Brains({"default": split_router()}), lambda: 0.0),
     ):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         told[base] = {label for label, _ in labels} - {"le"}

@@ -29,7 +29,7 @@ def samples(one: ProcessorUnderTest) -> Samples:
     context = one.context
     registry.register(RequestMetrics(context.telemetry))
     registry.register(
-        PickerMetrics(context.books, context.telemetry, one.router.fleet, one.router.prefix)
+        PickerMetrics(context.books, context.telemetry, lambda: [("test", one.router)])
     )
     text = generate_latest(registry).decode()
     found: Samples = {}

@@ -4,6 +4,9 @@ import pytest
 
 from gateway.apis.splice import spans
 from gateway.extproc.wire import MOST_CHUNK, WireError
+from routing.disaggregation import DisaggregationSettings
+from routing.fleet import Endpoint
+from routing.router import RouterSettings
 from tests.support.gateways import chat
 from tests.support.processing import CHAT, Envoy, Reply
 from tests.support.processors import ProcessorUnderTest, processor
@@ -254,3 +257,30 @@ def test_fields_of_the_gateway_are_refused_where_that_is_asked_for() -> None:
     [reply] = envoy.body(chat(), ends=True)
     assert reply.answer[0] == 400
     envoy.close()
+
+
+@pytest.mark.parametrize("asked", [{}, {"x-prefiller-host-port": "evil:1"}])
+def test_the_prefill_endpoint_travels_to_the_sidecar_in_llm_ds_header(
+    asked: dict[str, str],
+) -> None:
+    urls = ("http://10.0.0.1:8000", "http://10.0.0.2:8000")
+    made = processor(
+        urls,
+        policy="predicted_time",
+        brain=RouterSettings(disaggregation=DisaggregationSettings(mode="always")),
+    )
+    fleet = made.context.router.fleet
+    for url, role in zip(urls, ("prefill", "decode"), strict=True):
+        name = url.removeprefix("http://")
+        fleet.upsert(Endpoint(name=name, url=url, labels=(("role", role),)), 0.0)
+    envoy = Envoy(made, "BUFFERED")
+    envoy.request({**CHAT, **asked})
+    [reply] = envoy.body(chat(), ends=True)
+    assert reply.fields["x-prefiller-host-port"] == b"10.0.0.1:8000"
+    assert "x-prefiller-host-port" not in reply.removed
+    assert reply.destination == "10.0.0.2:8000"
+    envoy.close()
+    assert all(state.ledger.requests == 0 for state in fleet)
+    split = made.records[0].split
+    assert split is not None
+    assert split.prefill_endpoint == "10.0.0.1:8000"

@@ -1,0 +1,1 @@
+"""Requests in two legs under faults, and beside requests in one."""

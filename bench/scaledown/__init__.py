@@ -1,0 +1,1 @@
+"""Removing servers under load: does a request fail, and what is computed again?"""

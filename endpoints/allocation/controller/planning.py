@@ -1,0 +1,23 @@
+"""What the controller asks of a planner."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from endpoints.allocation.holdings import Holding
+from endpoints.allocation.ledger import Ledger
+from endpoints.allocation.needs import Gang
+from endpoints.allocation.plan import Feasible, NoPlan, Plan
+
+
+class Planning(Protocol):
+    """`endpoints.allocation.planner.Planner` is one."""
+
+    ledger: Ledger
+
+    def plan(self, gang: Gang, now: float, holdings: Iterable[Holding] = ()) -> Plan | NoPlan:
+        """Where one replica goes, or why nowhere."""
+
+    def feasible(
+        self, gang: Gang, now: float, holdings: Iterable[Holding] = (), most: int = 64
+    ) -> Feasible:
+        """How many more replicas there can be."""

@@ -1,0 +1,1 @@
+"""`inferway sidecar`: a drop-in for llm-d's routing sidecar, beside a decode engine."""
