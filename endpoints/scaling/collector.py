@@ -156,6 +156,7 @@ class Collector:
             own_tokens=own,
             own_spread=spread,
             own_context=self._mean("own_context", "routed", now),
+            shape_rate=self._sums["routed"].rate(now, SHAPE_SECONDS),
             ttft=_recent(traffic.waits, percentile, now),
             itl=_recent(traffic.gaps, percentile, now),
             gaps=_Gaps.of(traffic.gaps, percentile, now),
@@ -296,6 +297,7 @@ class Collector:
             hit_ratio=of(shared.hit_ratio),
             own_tokens=of(shared.own_tokens),
             own_spread=of(shared.own_spread),
+            shape_rate=of(shared.shape_rate),
             in_flight=of(sum(float(state.ledger.requests) for state in ready)),
             queued_tokens=of(queued),
             waiting=of(sum(one.waiting or 0.0 for one in known) if known else None),
@@ -419,6 +421,7 @@ class _Shared:
     own_tokens: float | None = None
     own_spread: float | None = None
     own_context: float | None = None
+    shape_rate: float | None = None
     ttft: float | None = None
     itl: float | None = None
     gaps: "_Gaps | None" = None

@@ -89,6 +89,7 @@ def decide(
     else:
         for role in settings.roles:
             paced(trail, role, current[role], memory.of(role), settings, now)
+            _not_before_help(trail, role, observation.role(role), settings, current[role])
             if role in surges:
                 _surge(trail, surges[role], current[role], memory.of(role), settings, now)
             _not_into_the_void(trail, role, observation.role(role), settings, current[role])
@@ -257,6 +258,17 @@ def _wake(trail: Trail, observation: Observation, settings: ScalingSettings) -> 
     for role in settings.roles:
         least = max(bounds_at(settings, role, observation.wall)[0].least, 1)
         trail.move(role, "activation", max(trail[role], least), f"{waiting}: start")
+
+
+def _not_before_help(
+    trail: Trail, role: Role, seen: RoleObservation, settings: ScalingSettings, current: int
+) -> None:
+    """Cancel nobody who is coming before enough are ready, unless nobody comes any more."""
+    there, patience = seen.replicas, settings.stuck_after * settings.startup
+    hopeless = max(there.oldest_pending, there.oldest_starting) > patience
+    if there.ready < trail[role] < current and there.coming and not hopeless:
+        reason = f"only {there.ready} are ready yet, {there.coming} are coming"
+        trail.move(role, "coming", current, reason)
 
 
 def _surge(

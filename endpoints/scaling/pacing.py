@@ -21,7 +21,9 @@ def stabilised(
     current: int, opinions: Sequence[tuple[float, int]], up: float, down: float, now: float
 ) -> int:
     """``current``, or what has been right throughout the window of that direction."""
-    least = min((count for at, count in opinions if at >= now - up), default=current)
+    latest = opinions[-1][1] if opinions else current
+    least = min((count for at, count in opinions if at > now - up), default=latest)
+    least = min(least, latest)
     most = max((count for at, count in opinions if at >= now - down), default=current)
     if current < least:
         return least

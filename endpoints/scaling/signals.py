@@ -140,7 +140,8 @@ class RoleObservation:
       it rose above its level while an endpoint starts, in all but a few moments of that past;
     - ``prompt_tokens``, ``output_tokens``: means of a request; ``hit_ratio``: of the prompt
       tokens, the share found in a cache; ``own_tokens``: mean prompt tokens to be computed,
-      ``own_spread``: their squared coefficient of variation;
+      ``own_spread``: their squared coefficient of variation; ``shape_rate``: requests/s over the
+      stretch of time that these means are of;
     - ``in_flight``, ``queued_tokens``: requests, and uncached prompt tokens not computed yet;
       ``waiting``: requests that the engines have not begun, ``running``: that they have;
     - ``predicted_ttft``: what a request that came now would wait, by the brain's own models;
@@ -169,6 +170,7 @@ class RoleObservation:
     hit_ratio: Signal = MISSING
     own_tokens: Signal = MISSING
     own_spread: Signal = MISSING
+    shape_rate: Signal = MISSING
     in_flight: Signal = MISSING
     queued_tokens: Signal = MISSING
     waiting: Signal = MISSING

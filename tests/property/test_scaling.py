@@ -22,6 +22,7 @@ from endpoints.scaling.signals import (
 )
 from tests.support.scalingcluster import Cluster, Truth
 
+Case = tuple[ScalingSettings, list[Observation]]
 ABSURD = st.sampled_from([nan, inf, -inf, -1.0, 0.0, 1e-300, 1e300])
 NUMBERS = st.floats(0.0, 1e4) | st.floats(0.0, 2.0) | ABSURD
 SIGNALS = st.just(MISSING) | st.builds(
@@ -49,7 +50,7 @@ SPLIT = ScalingSettings(
 WHOLE = ScalingSettings(roles={Role.BOTH: Bounds(2, 15)})
 
 
-def observations(scaling: ScalingSettings):
+def observations(scaling: ScalingSettings) -> st.SearchStrategy[Observation]:
     return st.builds(
         Observation,
         st.just("pool"),
@@ -74,7 +75,9 @@ CEILINGS = st.none() | st.fixed_dictionaries(
 
 @given(case=CASES, steps=STEPS, ceiling=CEILINGS)
 @settings(max_examples=60, deadline=None)
-def test_decisions_stay_within_bounds_budget_and_ceiling(case, steps, ceiling):
+def test_decisions_stay_within_bounds_budget_and_ceiling(
+    case: Case, steps: list[float], ceiling: dict[Role, Ceiling] | None
+) -> None:
     scaling, seen = case
     memory, now = Memory(), 0.0
     for observation, step in zip(seen, steps, strict=False):
@@ -88,9 +91,9 @@ def test_decisions_stay_within_bounds_budget_and_ceiling(case, steps, ceiling):
             bounds, there = scaling.roles[role], observation.role(role).replicas
             assert count <= bounds.most
             spent += count * bounds.costs
-            limited = ceiling is not None and role in ceiling
-            if limited:
-                assert count <= max(ceiling[role].now, there.ready)
+            limit = None if ceiling is None else ceiling.get(role)
+            if limit is not None:
+                assert count <= max(limit.now, there.ready)
             elif count < bounds.least:
                 assert count == 0  # an idle pool's, or the budget's
                 assert scaling.idle is not None
@@ -99,7 +102,7 @@ def test_decisions_stay_within_bounds_budget_and_ceiling(case, steps, ceiling):
 
 @given(case=CASES, name=st.sampled_from(sorted(POLICIES)))
 @settings(max_examples=40, deadline=None)
-def test_every_policy_decides_about_anything(case, name):
+def test_every_policy_decides_about_anything(case: Case, name: str) -> None:
     scaling, seen = case
     policy, memory = make_scaling_policy(name), Memory()
     for number, observation in enumerate(seen):
@@ -113,7 +116,7 @@ RATES = st.lists(st.tuples(st.floats(0.0, 60.0), st.integers(1, 40)), min_size=1
 
 @given(rates=RATES, began=st.integers(1, 20))
 @settings(max_examples=12, deadline=None)
-def test_turns_are_as_rare_as_the_pace_has_it(rates, began):
+def test_turns_are_as_rare_as_the_pace_has_it(rates: list[tuple[float, int]], began: int) -> None:
     scaling = ScalingSettings(roles={Role.BOTH: Bounds(1, 20)}, season=None)
     cluster = Cluster(scaling, Truth()).begin(both=began)
     for rate, steps in rates:
@@ -139,7 +142,9 @@ def test_turns_are_as_rare_as_the_pace_has_it(rates, began):
     before=st.floats(0.0, 80.0),
 )
 @settings(max_examples=12, deadline=None)
-def test_it_converges_once_conditions_are_constant(rate, seconds, output, began, before):
+def test_it_converges_once_conditions_are_constant(
+    rate: float, seconds: float, output: float, began: int, before: float
+) -> None:
     truth = Truth(
         rate=before, prompt=2_000.0, hit=0.0, prefill_rate=2_000.0 / seconds, output=output
     )
