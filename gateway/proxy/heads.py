@@ -181,7 +181,7 @@ def request_head(
     lines.append(origin.lines(fields))
     if body_length or head.method in _WITH_BODY:
         lines.append(b"content-length: %d\r\n" % body_length)
-    lines.append(b"\r\n")
+    lines += (extra, b"\r\n")
     return b"".join(lines)
 
 
