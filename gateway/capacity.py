@@ -27,6 +27,7 @@ from endpoints.scaling.policies import make_scaling_policy
 from endpoints.scaling.role import ROLE_LABEL, Role
 from endpoints.scaling.settings import Bounds, Objective, Pace, ScalingSettings
 from endpoints.scaling.sharing import Share, share_of
+from endpoints.scaling.starts import Starts
 from gateway.pool import Pool
 from gateway.scalers.externalmetrics import ExternalMetricsServer
 from gateway.scalers.keda import KedaServer
@@ -80,6 +81,8 @@ class Capacity:
         self._running = AsyncExitStack()
         self._connection: Connection | None = None
         self._leader: Leader | None = None
+        most = settings.most_starting
+        self._starts = None if most is None else Starts(most)
         self._locals: dict[str, list[ProcessActuator]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: dict[str, asyncio.Task[None]] = {}
@@ -176,6 +179,7 @@ class Capacity:
             grace=wanted.grace,
             dry_run=advises_only(wanted),
             ceiling=self._ceiling(wanted),
+            starts=self._starts,
         )
         self.rooms.add(room)
         self.controllers[pool.name] = controller
@@ -190,6 +194,8 @@ class Capacity:
         loop.cancel()
         await asyncio.gather(loop, return_exceptions=True)
         self.rooms.remove(name)
+        if self._starts is not None:
+            self._starts.left(name)
         await controller.close()
 
     def came(self, pool: Pool) -> None:

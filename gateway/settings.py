@@ -510,10 +510,12 @@ class ScalingSection(Section, frozen=True):
     """Pools whose size follows their traffic, and to whom the wanted sizes are told.
 
     ``kubeconfig``: how to reach the cluster; None: the one that we run in. ``lease`` and
-    ``namespace`` name what decides which of several gateways acts.
+    ``namespace`` name what decides which of several gateways acts. ``most_starting``: endpoints
+    that start at once, of all pools together; None: no bound.
     """
 
     pools: dict[Text, ScaledPoolSettings] = {}
+    most_starting: Count | None = None
     kubeconfig: Text | None = None
     namespace: Text | None = None
     lease: Text = "inferway-scaler"

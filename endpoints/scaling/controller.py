@@ -29,6 +29,7 @@ from endpoints.scaling.settings import ScalingSettings
 from endpoints.scaling.sharing import Share, together
 from endpoints.scaling.shrinking import Shrinking, members_of, replicas_of
 from endpoints.scaling.signals import Observation, Replicas
+from endpoints.scaling.starts import Starts
 from endpoints.scaling.steps import next_step
 from endpoints.scaling.use import RecentUse
 from endpoints.scaling.victims import Candidate, in_order
@@ -78,6 +79,10 @@ class Holding(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def oldest(self) -> float | None:
+        """Since when the first of them waits, by the controller's clock; None: nobody does."""
+
     def learn(self) -> None:
         """Remember what the pool serves."""
 
@@ -115,7 +120,8 @@ class Controller:
 
     ``settle``: see `FleetKeeper`. ``grace``: seconds that work in flight is given on a victim.
     ``others``: what other gateways see of the pool's traffic. ``ceiling``: what the allocator
-    could give. ``dry_run``: decide and say so, but change nothing.
+    could give. ``starts``: shared with other pools' loops. ``dry_run``: decide and say so, but
+    change nothing.
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class Controller:
         leads: Callable[[], bool] = lambda: True,
         others: Callable[[], tuple[Share, ...]] = tuple,
         ceiling: Callable[[], Awaitable[Mapping[Role, Ceiling] | None]] | None = None,
+        starts: Starts | None = None,
         decider: Decider = decide,
         chooser: Chooser | None = None,
         grace: float = 60.0,
@@ -170,6 +177,7 @@ class Controller:
         self._led = False
         self._others = others
         self._ceiling = _no_ceiling if ceiling is None else ceiling
+        self._starts = starts
         self._decide = decider
         self._choose = self.least_worth if chooser is None else chooser
         self._memory = Memory()
@@ -242,6 +250,10 @@ class Controller:
         self.wanted, self._memory = self._decide(
             observation, self.settings, self._memory, ceiling, now
         )
+        if self._starts is not None:
+            oldest = None if self._holding is None else self._holding.oldest
+            waits = 0.0 if oldest is None else now - oldest
+            self.wanted = self._starts.share(self.wanted, observation, waits)
         for role, one in self.roles.items():
             await self._carry_out(role, one, self.wanted)
 
