@@ -1,7 +1,7 @@
 """The endpoint where the request costs the least time: the default policy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf
+from math import inf, sqrt
 from typing import ClassVar, Final
 
 import numpy as np
@@ -37,7 +37,7 @@ class PredictedTime:
         work  = own / rate + tilt x (prompt^2 - cached^2) / 2
         ttft  = overhead + queued + work + fetched x fetch
         itl   = a + b x (D + 1) + c x (KV + prompt)
-        price = pace_share x near x ttft_target / itl_target
+        price = pace_share x sqrt(near) x ttft_target / itl_target
         lost  = room_price x reuse x crowding x (own + length) / rate
         score = ttft + lost + price x (itl + D x ((work + lost) / length + b + c x prompt))
 
@@ -76,8 +76,9 @@ class PredictedTime:
 
     The targets come with the slate: of the request, or of the router (2 s and 50 ms). Parameters:
     pace_share (0.35, by a sweep over 0.25 to 1 on recorded conversations: more buys goodput with
-    p90 of the first token, by 2 points and 1 % where the loads are heaviest; with ``near`` squared
-    the goodput of conversations falls by 2 to 4 points more); room_price (2, by a
+    p90 of the first token, by 2 points and 1 % where the loads are heaviest; with ``near``
+    itself conversations lose half a point of goodput, without it their first tokens come up to 1 %
+    later); room_price (2, by a
     sweep over 1 to 3 on prompts that share prefixes before nearly full engines: more than 1,
     since what is computed again takes room again) and most_reuse (4: above that a share of
     cached tokens says little about those that are evicted next); foreign_prompt_tokens (tokens,
@@ -120,7 +121,7 @@ class PredictedTime:
         start = self._turn % size
         self._turn += 1
         width = max(count, _WIDTH)
-        price = self._pace_share * self.pace.near * slate.ttft_target / slate.itl_target
+        price = self._pace_share * sqrt(self.pace.near) * slate.ttft_target / slate.itl_target
         held, ranking = slate.held, _Ranking(width)
         if size > SCORE_ALL and len(held.wide) <= _WIDE_TABLES and held.fetch is None:
             self._score_contenders(slate, now, start, price, ranking, count)

@@ -6,6 +6,7 @@ can change.
 """
 
 from array import array
+from math import sqrt
 from random import Random
 
 import pytest
@@ -148,7 +149,7 @@ def seconds(
     usage = (None if state.load is None else state.load.kv_usage) or 0.0
     lost = ROOM_PRICE * reuse * usage**3 * (prompt - cached + 256) * prefill.slope
     delay = (work + lost) / 256 + step.slope + step.tilt * prompt
-    return ttft + lost + near * PRICE * (itl + decoding * delay)
+    return ttft + lost + sqrt(near) * PRICE * (itl + decoding * delay)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(SCORE_ALL + 20, 150))
