@@ -1,14 +1,13 @@
 """The endpoint where the request costs the least time: the default policy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf, sqrt
+from math import inf
 from typing import ClassVar, Final
 
 import numpy as np
 
 from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
 from routing.loads import WEIGHED, Column, below, lowest
-from routing.pace import Pace
 from routing.policies.policy import Choice, Slate
 from routing.prefix.match import Match
 from routing.request import Request
@@ -37,7 +36,7 @@ class PredictedTime:
         work  = own / rate + tilt x (prompt^2 - cached^2) / 2
         ttft  = overhead + queued + work + fetched x fetch
         itl   = a + b x (D + 1) + c x (KV + prompt)
-        price = pace_share x sqrt(near) x ttft_target / itl_target
+        price = pace_share x ttft_target / itl_target
         lost  = room_price x reuse x crowding x (own + length) / rate
         score = ttft + lost + price x (itl + D x ((work + lost) / length + b + c x prompt))
 
@@ -62,8 +61,6 @@ class PredictedTime:
     to their targets, a request that misses either has missed, and the price would be the ratio
     of the targets. It is a share of that, since the loads of all sequences there are summed up,
     of which most are far from their target; the targets are the request's own where it has any.
-    And ``near`` (`Pace`, at most 1) is how near the tokens of late are to their target: while they
-    come in half of the time that they may take, slower ones break no promise.
 
     What we compute there, and our answer, takes room from prefixes that others would find: these
     have to be computed again, and stall those who decode as our own prefill does. So ``lost`` is
@@ -76,9 +73,7 @@ class PredictedTime:
 
     The targets come with the slate: of the request, or of the router (2 s and 50 ms). Parameters:
     pace_share (0.35, by a sweep over 0.25 to 1 on recorded conversations: more buys goodput with
-    p90 of the first token, by 2 points and 1 % where the loads are heaviest; with ``near``
-    itself conversations lose half a point of goodput, without it their first tokens come up to 1 %
-    later); room_price (2, by a
+    p90 of the first token, by 2 points and 1 % where the loads are heaviest); room_price (2, by a
     sweep over 1 to 3 on prompts that share prefixes before nearly full engines: more than 1,
     since what is computed again takes room again) and most_reuse (4: above that a share of
     cached tokens says little about those that are evicted next); foreign_prompt_tokens (tokens,
@@ -109,8 +104,6 @@ class PredictedTime:
         self._room_price = room_price
         self.reuse = Reuse(most_reuse)
         """How often what is computed is found again."""
-        self.pace = Pace()
-        """How near to its target the time between tokens is."""
         self._foreign_prompt_tokens = foreign_prompt_tokens
         self._turn = 0
 
@@ -121,7 +114,7 @@ class PredictedTime:
         start = self._turn % size
         self._turn += 1
         width = max(count, _WIDTH)
-        price = self._pace_share * sqrt(self.pace.near) * slate.ttft_target / slate.itl_target
+        price = self._pace_share * slate.ttft_target / slate.itl_target
         held, ranking = slate.held, _Ranking(width)
         if size > SCORE_ALL and len(held.wide) <= _WIDE_TABLES and held.fetch is None:
             self._score_contenders(slate, now, start, price, ranking, count)
@@ -131,10 +124,6 @@ class PredictedTime:
         chosen = ranking.choices[0]
         found = chosen.cached_tokens * chosen.endpoint.trust.share
         self.reuse.observe(found, slate.prompt_tokens)
-        ledger, step = chosen.endpoint.ledger, chosen.endpoint.timing.decode
-        itl = step.fixed + step.slope * (ledger.decoding + 1.0)
-        itl += step.tilt * (ledger.context_tokens + slate.prompt_tokens)
-        self.pace.observe(itl, slate.itl_target)
         return ranking.choices[:count]
 
     def _score(

@@ -6,7 +6,6 @@ can change.
 """
 
 from array import array
-from math import sqrt
 from random import Random
 
 import pytest
@@ -120,22 +119,19 @@ class LargeFleet:
         return decision
 
     @property
-    def learned(self) -> tuple[float, float]:
-        """What predicted_time has learned: how often tokens are found again, and the pace."""
+    def reuse(self) -> float:
+        """How often cached tokens are found again, as predicted_time has learned it."""
         policy = self.router.policy
         assert isinstance(policy, PredictedTime)
-        return policy.reuse.times, policy.pace.near
+        return policy.reuse.times
 
     def available(self) -> list[EndpointState]:
         self.router.fleet.tick(self.now)
         return [state for state in self.router.fleet if state.available]
 
 
-def seconds(
-    state: EndpointState, now: float, prompt: float, cached: float, learned: tuple[float, float]
-) -> float:
+def seconds(state: EndpointState, now: float, prompt: float, cached: float, reuse: float) -> float:
     """The score of predicted_time, by its docstring."""
-    reuse, near = learned
     prefill, step = state.timing.prefill, state.timing.decode
     tokens, context = state.ledger.queued_prefill(now, prefill.slope, prefill.tilt)
     decoding: float = state.ledger.decoding
@@ -149,7 +145,7 @@ def seconds(
     usage = (None if state.load is None else state.load.kv_usage) or 0.0
     lost = ROOM_PRICE * reuse * usage**3 * (prompt - cached + 256) * prefill.slope
     delay = (work + lost) / 256 + step.slope + step.tilt * prompt
-    return ttft + lost + sqrt(near) * PRICE * (itl + decoding * delay)
+    return ttft + lost + PRICE * (itl + decoding * delay)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(SCORE_ALL + 20, 150))
@@ -161,9 +157,9 @@ def test_predicted_time_ranks_as_if_it_had_scored_all(seed: int, size: int) -> N
         request = large.request()
         prompt, held = request.prompt_tokens, large.router.prefix.match(request.chains[0])
         cached = {name: blocks * BLOCK_TOKENS for name, blocks in held.items()}
-        learned = large.learned
+        reuse = large.reuse
         scores = {
-            state.name: seconds(state, large.now, prompt, cached.get(state.name, 0), learned)
+            state.name: seconds(state, large.now, prompt, cached.get(state.name, 0), reuse)
             for state in large.available()
         }
         lowest = sorted(scores.values())[:RANKED]
