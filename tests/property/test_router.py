@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from routing.breaker import Circuit
 from routing.decision import Decision, Phase
@@ -12,18 +12,15 @@ from routing.prefix.chain import text_chain
 from routing.prefix.index import PrefixIndex
 from routing.request import Request
 from routing.router import Router, RouterSettings
+from tests.support.reports import WHICH, Reports
 
 NAMES = st.sampled_from(["a", "b", "c"])
-WHICH = st.integers(0, 50)
-COUNTS = st.none() | st.integers(0, 500)
 IN_FLIGHT = {Phase.ROUTED, Phase.SENT, Phase.DECODING}
 
 
-class AnyOrder(RuleBasedStateMachine):
+class AnyOrder(Reports):
     def __init__(self) -> None:
         super().__init__()
-        self.now = 0.0
-        self.decisions: list[Decision] = []
         self.states: list[EndpointState] = []  # all that ever were
 
     @initialize(policy=st.sampled_from(sorted(POLICIES)), limit=st.none() | st.integers(1, 4))
@@ -37,9 +34,6 @@ class AnyOrder(RuleBasedStateMachine):
         for name in "abc":
             self.upsert(name)
             self.router.fleet.observe_health(name, True, self.now, "ok")
-
-    def pick(self, which: int) -> Decision:
-        return self.decisions[which % len(self.decisions)]
 
     @rule(seconds=st.floats(0, 3))
     def wait(self, seconds: float) -> None:
@@ -63,42 +57,9 @@ class AnyOrder(RuleBasedStateMachine):
             self.decisions.append(routed)
 
     @precondition(lambda self: self.decisions)
-    @rule(which=WHICH)
-    def sent(self, which: int) -> None:
-        self.router.sent(self.pick(which), self.now)
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH)
-    def first_token(self, which: int) -> None:
-        self.router.first_token(self.pick(which), self.now)
-
-    @precondition(lambda self: self.decisions)
     @rule(which=WHICH, tokens=st.integers(0, 500))
     def progress(self, which: int, tokens: int) -> None:
         self.router.progress(self.pick(which), self.now, tokens)
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH, prompt=COUNTS, cached=COUNTS, completion=COUNTS)
-    def finished(
-        self, which: int, prompt: int | None, cached: int | None, completion: int | None
-    ) -> None:
-        self.router.finished(
-            self.pick(which),
-            self.now,
-            prompt_tokens=prompt,
-            cached_tokens=cached,
-            completion_tokens=completion,
-        )
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH, refused=st.booleans())
-    def failed(self, which: int, refused: bool) -> None:
-        self.router.failed(self.pick(which), self.now, "reset", refused=refused)
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH)
-    def abandoned(self, which: int) -> None:
-        self.router.abandoned(self.pick(which), self.now)
 
     @precondition(lambda self: self.decisions)
     @rule(which=WHICH)

@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from routing.breaker import Circuit
 from routing.decision import Decision, Phase
@@ -14,19 +14,16 @@ from routing.prefix.chain import text_chain
 from routing.prefix.index import PrefixIndex
 from routing.request import Request
 from routing.router import Router, RouterSettings
+from tests.support.reports import COUNTS, WHICH, Reports
 
 ROLES = {"a": "prefill", "b": "decode", "c": "both", "d": "both", "e": None}
 NAMES = st.sampled_from(sorted(ROLES))
-WHICH = st.integers(0, 50)
-COUNTS = st.none() | st.integers(0, 3_000)
 IN_FLIGHT = {Phase.ROUTED, Phase.SENT, Phase.DECODING}
 
 
-class AnyOrder(RuleBasedStateMachine):
+class AnyOrder(Reports):
     def __init__(self) -> None:
         super().__init__()
-        self.now = 0.0
-        self.decisions: list[Decision] = []
         self.legs: list[PrefillLeg] = []  # all that ever were
         self.states: list[EndpointState] = []
 
@@ -46,9 +43,6 @@ class AnyOrder(RuleBasedStateMachine):
         for name in ROLES:
             self.upsert(name)
             self.router.fleet.observe_health(name, True, self.now, "ok")
-
-    def pick(self, which: int) -> Decision:
-        return self.decisions[which % len(self.decisions)]
 
     def saw(self, leg: PrefillLeg | None) -> None:
         if leg is not None and leg not in self.legs:
@@ -91,39 +85,6 @@ class AnyOrder(RuleBasedStateMachine):
             assert leg.uncached_tokens >= 0.0
             assert leg.seconds >= 0.0
             assert leg.transfer_seconds >= 0.0
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH)
-    def sent(self, which: int) -> None:
-        self.router.sent(self.pick(which), self.now)
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH)
-    def first_token(self, which: int) -> None:
-        self.router.first_token(self.pick(which), self.now)
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH, prompt=COUNTS, cached=COUNTS, completion=COUNTS)
-    def finished(
-        self, which: int, prompt: int | None, cached: int | None, completion: int | None
-    ) -> None:
-        self.router.finished(
-            self.pick(which),
-            self.now,
-            prompt_tokens=prompt,
-            cached_tokens=cached,
-            completion_tokens=completion,
-        )
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH, refused=st.booleans())
-    def failed(self, which: int, refused: bool) -> None:
-        self.router.failed(self.pick(which), self.now, "reset", refused=refused)
-
-    @precondition(lambda self: self.decisions)
-    @rule(which=WHICH)
-    def abandoned(self, which: int) -> None:
-        self.router.abandoned(self.pick(which), self.now)
 
     @precondition(lambda self: self.decisions)
     @rule(which=WHICH)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from endpoints.allocation.controller.resources import CAPACITIES
+from endpoints.allocation.emission.identity import Object
 from endpoints.kubernetes.errors import KubernetesError
 from endpoints.kubernetes.objects import Objects
 from endpoints.scaling.ceiling import Ceiling
@@ -41,9 +42,17 @@ class CapacityLimit:
             self._unread = True
             return None
         self._unread = False
-        status = item.get("status") or {}
-        now, after = status.get("feasible"), status.get("afterPreemption")
-        if now is None or after is None:
-            return None
-        reason = status.get("limit") or "all devices that fit are in use"
-        return {self._role: Ceiling(now, after, reason)}
+        ceiling = ceiling_of(item)
+        return None if ceiling is None else {self._role: ceiling}
+
+
+def ceiling_of(capacity: Object) -> Ceiling | None:
+    """The most whole replicas that can be, from a capacity as the API server has it.
+
+    None while its status says nothing of it: not known is no ceiling of zero.
+    """
+    status = capacity.get("status") or {}
+    now, after = status.get("feasible"), status.get("afterPreemption")
+    if now is None or after is None:
+        return None
+    return Ceiling(now, after, status.get("limit") or "all devices that fit are in use")
