@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable
 from heapq import heappop, heappush
-from math import inf
 
 
 class Pinned:
@@ -38,8 +37,3 @@ class Pinned:
         while self._ends and self._ends[0][0] <= now:
             self.free(heappop(self._ends)[2])
         return self.tokens
-
-    @property
-    def next_end(self) -> float:
-        """When the next lease ends; inf without one."""
-        return self._ends[0][0] if self._ends else inf

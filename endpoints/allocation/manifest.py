@@ -6,7 +6,6 @@ stay with it in `Capacity`. Requests are written as a ResourceClaim writes them,
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 import yaml
@@ -266,9 +265,3 @@ def _unique(problems: list[str], at: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         problems.append(f"{at}: {', '.join(twice)} is there twice")
-
-
-def spec_as_json(spec: CapacitySpec) -> dict[str, Any]:
-    """The spec as the API server would have it."""
-    made: dict[str, Any] = msgspec.to_builtins(spec)
-    return made
