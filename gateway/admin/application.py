@@ -9,18 +9,18 @@ from aiohttp import web
 from prometheus_client import ProcessCollector
 from prometheus_client.registry import Collector
 
+from gateway.admin.endpointmetrics import EndpointMetrics
 from gateway.admin.exposition import CONTENT_TYPE, render
 from gateway.admin.metrics import (
     CertificateMetrics,
-    EndpointMetrics,
     PrefixMetrics,
     RequestMetrics,
     RetryMetrics,
-    SplitMetrics,
 )
 from gateway.admin.predictions import PredictionMetrics
 from gateway.admin.receipts import ReceiptPage, receipt_page
 from gateway.admin.selection import SelectionError, read_selection
+from gateway.admin.splitmetrics import SplitMetrics
 from gateway.admin.views import endpoint_view
 from gateway.brains import Brains
 from gateway.readiness import Readiness, ReadinessState

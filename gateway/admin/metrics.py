@@ -5,31 +5,21 @@ keeps anyway. docs/metrics.md has one line for each metric.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gateway.admin.families import buckets, by_reason
+from gateway.admin.splitmetrics import split_requests
 from gateway.brains import Brains
 from gateway.telemetry import (
     CachedTokens,
-    EndpointTelemetry,
     Histogram,
     ModelTelemetry,
-    SplitTelemetry,
     Telemetry,
 )
-from routing.breaker import Circuit
-from routing.fleet import EndpointState, Health
 from routing.prefix.index import PrefixIndex
-from routing.router import Router
-from routing.transfer import Links
-
-_ENDPOINT = ("endpoint", "pool")
-Reading: TypeAlias = Callable[[Router, EndpointState], float | None]
-"""What is told of an endpoint; None: not known, so not told."""
-_UNTOUCHED = EndpointTelemetry()
 
 
 class RequestMetrics(Collector):
@@ -42,10 +32,10 @@ class RequestMetrics(Collector):
         """The families; each is complete when it is given."""
         telemetry = self._telemetry
         yield self._requests()
-        yield _by_reason(
+        yield by_reason(
             "inferway_errors", "Requests that did not go well, by reason.", telemetry.errors
         )
-        yield _by_reason(
+        yield by_reason(
             "inferway_retries", "Failed attempts that another one followed.", telemetry.retries
         )
         yield GaugeMetricFamily(
@@ -91,7 +81,7 @@ class RequestMetrics(Collector):
         )
         yield self._hit_ratio()
         if telemetry.splits.requests:
-            yield from _splits(telemetry.splits)
+            yield from split_requests(telemetry.splits)
 
     def _requests(self) -> Metric:
         family = CounterMetricFamily(
@@ -143,90 +133,6 @@ class RequestMetrics(Collector):
         return family
 
 
-def _splits(splits: SplitTelemetry) -> Iterator[Metric]:
-    """What became of requests whose prompt another endpoint was to compute."""
-    family = CounterMetricFamily(
-        "inferway_split_requests",
-        "Finished requests in two legs, by connector.",
-        labels=("connector",),
-    )
-    for connector, count in splits.requests.items():
-        family.add_metric((connector,), count)
-    yield family
-    yield _by_reason("inferway_prefill_failures", "Prefill legs that failed.", splits.failures)
-    yield _by_reason(
-        "inferway_prefill_fallbacks",
-        "Split requests whose decode endpoint computed the prompt after all.",
-        splits.fallbacks,
-    )
-    for name, text, histogram in (
-        ("prefill_leg", "From sending a prefill leg to its answer.", splits.prefill_seconds),
-        ("kv_transfer", "Moving a KV cache, as first tokens show it.", splits.transfer_seconds),
-    ):
-        seconds = HistogramMetricFamily(f"inferway_{name}_seconds", text, labels=())
-        seconds.add_metric((), buckets(histogram), histogram.sum)
-        yield seconds
-    yield CounterMetricFamily(
-        "inferway_kv_transfer_bytes", "KV caches moved, as expected.", value=splits.transfer_bytes
-    )
-    yield CounterMetricFamily(
-        "inferway_kv_stranded_tokens",
-        "Prompt tokens whose KV was left pinned for nobody.",
-        value=splits.stranded_tokens,
-    )
-
-
-_TRANSFERS: tuple[tuple[str, str, Callable[[Links], float]], ...] = (
-    (
-        "inferway_kv_transfers",
-        "KV transfers whose time was seen or inferred.",
-        lambda links: links.transfers,
-    ),
-    (
-        "inferway_kv_transfers_predicted_seconds",
-        "What these were predicted to take.",
-        lambda links: links.predicted,
-    ),
-    ("inferway_kv_transfers_observed_seconds", "What these took.", lambda links: links.seconds),
-    ("inferway_kv_transfers_bytes", "What these moved.", lambda links: links.bytes),
-)
-
-
-class SplitMetrics(Collector):
-    """What was decided about splitting requests; nothing where no endpoint computes for others."""
-
-    def __init__(self, brains: Brains, now: Callable[[], float]) -> None:
-        self._brains = brains
-        self._now = now
-
-    def collect(self) -> Iterator[Metric]:
-        """The families, with a value for each pool that has such endpoints."""
-        pools = [(pool, router) for pool, router in self._brains if router.disaggregation.decisions]
-        if not pools:
-            return
-        decisions = CounterMetricFamily(
-            "inferway_split_decisions",
-            "Requests by why they were split or not.",
-            labels=("reason", "pool"),
-        )
-        stranded = GaugeMetricFamily(
-            "inferway_kv_stranded_now_tokens",
-            "Prompt tokens whose KV lies pinned for nobody now.",
-            labels=("pool",),
-        )
-        for pool, router in pools:
-            for reason, count in router.disaggregation.decisions.items():
-                decisions.add_metric((reason, pool), count)
-            stranded.add_metric((pool,), router.prefilling.stranded_now(self._now()))
-        yield decisions
-        yield stranded
-        for name, text, of in _TRANSFERS:
-            family = CounterMetricFamily(name, text, labels=("pool",))
-            for pool, router in pools:
-                family.add_metric((pool,), of(router.disaggregation.links))
-            yield family
-
-
 class PrefixMetrics(Collector):
     """The size of each pool's prefix index."""
 
@@ -252,9 +158,6 @@ def _bytes_used(prefix: PrefixIndex) -> int:
 
 def _byte_budget(prefix: PrefixIndex) -> int:
     return prefix.byte_budget
-
-
-_CIRCUIT = {Circuit.CLOSED: 0.0, Circuit.HALF_OPEN: 1.0, Circuit.OPEN: 2.0}
 
 
 class RetryMetrics(Collector):
@@ -291,137 +194,6 @@ class CertificateMetrics(Collector):
         if end is not None:
             family.add_metric((), end)
         yield family
-
-
-class EndpointMetrics(Collector):
-    """What the brain knows about each endpoint; what an engine does not tell is absent."""
-
-    def __init__(
-        self,
-        brains: Brains,
-        telemetry: Telemetry,
-        now: Callable[[], float],
-    ) -> None:
-        self._brains = brains
-        self._telemetry = telemetry
-        self._now = now
-
-    def collect(self) -> Iterator[Metric]:
-        """The families; each is complete when it is given, so the fleet may change between."""
-        for name, text, value in self._gauges():
-            family = GaugeMetricFamily(f"inferway_endpoint_{name}", text, labels=_ENDPOINT)
-            for pool, router in self._brains:
-                for state in router.fleet:
-                    measured = value(router, state)
-                    if measured is not None:
-                        family.add_metric((state.name, pool), measured)
-            yield family
-        yield self._counter(
-            "requests", "Finished requests that it was the last to be sent.", _requests
-        )
-        yield self._counter(
-            "failures", "Attempts that failed there, also those made good elsewhere.", _failures
-        )
-
-    def _gauges(
-        self,
-    ) -> tuple[tuple[str, str, Callable[[Router, EndpointState], float | None]], ...]:
-        now = self._now
-        return (
-            (
-                "healthy",
-                "1 when health checks find it well, 0 when not.",
-                lambda _, state: float(state.health is Health.HEALTHY),
-            ),
-            (
-                "breaker_state",
-                "0 closed (requests flow), 1 half open (one tries), 2 open (none do).",
-                lambda _, state: _CIRCUIT[state.breaker.circuit],
-            ),
-            (
-                "in_flight_requests",
-                "Requests of this gateway there now.",
-                lambda _, state: state.ledger.requests,
-            ),
-            (
-                "queued_prefill_tokens",
-                "Uncached prompt tokens sent there and believed not to be computed yet.",
-                lambda _, state: state.ledger.queued_prefill_tokens(
-                    now(), state.timing.prefill_rate
-                ),
-            ),
-            (
-                "running",
-                "Requests that the engine says it runs, whoever sent them.",
-                lambda _, state: state.load.running if state.load else None,
-            ),
-            (
-                "waiting",
-                "Requests that the engine says are queued.",
-                lambda _, state: state.load.waiting if state.load else None,
-            ),
-            (
-                "kv_usage",
-                "Share of the KV cache that live requests hold, 0 to 1.",
-                lambda _, state: state.load.kv_usage if state.load else None,
-            ),
-            (
-                "load_age_seconds",
-                "Age of the engine's own numbers.",
-                lambda _, state: state.load.age(now()) if state.load else None,
-            ),
-            (
-                "prefill_tokens_per_second",
-                "Prefill speed, as learned.",
-                lambda _, state: state.timing.prefill_rate,
-            ),
-            (
-                "prefix_blocks",
-                "Blocks that the index believes to be in its cache.",
-                lambda router, state: router.prefix.blocks(state.name),
-            ),
-        )
-
-    def _counter(self, name: str, text: str, of: Callable[[EndpointTelemetry], int]) -> Metric:
-        family = CounterMetricFamily(f"inferway_endpoint_{name}", text, labels=_ENDPOINT)
-        books = self._telemetry.endpoints
-        for pool, router in self._brains:
-            for state in router.fleet:
-                family.add_metric((state.name, pool), of(books.get(state.name, _UNTOUCHED)))
-        return family
-
-
-def _requests(endpoint: EndpointTelemetry) -> int:
-    return endpoint.requests
-
-
-def _failures(endpoint: EndpointTelemetry) -> int:
-    return endpoint.failures
-
-
-def _by_reason(name: str, text: str, counts: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=("reason",))
-    for reason, count in counts.items():
-        family.add_metric((reason,), count)
-    return family
-
-
-class Counted(Protocol):
-    """A histogram: upper bounds, and the count of each bucket alone, the last without bound."""
-
-    bounds: tuple[float, ...]
-    counts: list[int]
-
-
-def buckets(histogram: Counted) -> list[tuple[str, float]]:
-    """The cumulative counts that Prometheus wants, by upper bound as text."""
-    total = 0
-    cumulative: list[tuple[str, float]] = []
-    bounds = (*map(str, histogram.bounds), "+Inf")
-    for bound, count in zip(bounds, histogram.counts, strict=True):
-        total += count
-        cumulative.append((bound, total))
-    return cumulative
 
 
 def _add_ratio(family: GaugeMetricFamily, source: str, tokens: Iterable[CachedTokens]) -> None:

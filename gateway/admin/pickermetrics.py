@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.admin.metrics import buckets
+from gateway.admin.families import buckets
 from gateway.pickerbooks import Flow, FlowBooks, PickerBooks
 from gateway.telemetry import Histogram, Telemetry
 from routing.endpoint import EndpointState

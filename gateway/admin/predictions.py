@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.admin.metrics import buckets
+from gateway.admin.families import buckets
 from gateway.brains import Brains
 from routing.prediction import PredictionErrors, SignedErrors
 from routing.receipts import Receipts

@@ -12,17 +12,17 @@ from endpoints.kubernetes.cache import Cache
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.resources import PODS
 from gateway.admin.discoverymetrics import DiscoveryMetrics
+from gateway.admin.endpointmetrics import EndpointMetrics
 from gateway.admin.exposition import render
 from gateway.admin.metrics import (
     CertificateMetrics,
-    EndpointMetrics,
     PrefixMetrics,
     RequestMetrics,
     RetryMetrics,
-    SplitMetrics,
 )
 from gateway.admin.predictions import PredictionMetrics
 from gateway.admin.scaling import ScalingMetrics
+from gateway.admin.splitmetrics import SplitMetrics
 from gateway.brains import Brains
 from gateway.record import RequestRecord, SplitRecord
 from gateway.telemetry import Telemetry
