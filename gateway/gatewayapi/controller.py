@@ -34,7 +34,8 @@ from endpoints.kubernetes.resources import (
 from gateway.brains import Brains
 from gateway.gatewayapi.backends import H2C, SERVICE_NAME, PickerPlan
 from gateway.gatewayapi.members import members
-from gateway.gatewayapi.plan import GatewayRules, Plan, StatusWrite, plan
+from gateway.gatewayapi.plan import GatewayRules, Plan, StatusWrite
+from gateway.gatewayapi.planner import plan
 from gateway.gatewayapi.ports import ListeningPorts
 from gateway.gatewayapi.snapshot import GATEWAY_GROUP, Snapshot, spec_of
 from gateway.proxy.destinations import BrainDestination, Destination, PlainDestination

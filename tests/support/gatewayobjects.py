@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gateway.gatewayapi.plan import CONTROLLER, GatewayRules, Place, Plan, StatusWrite, plan
+from gateway.gatewayapi.plan import CONTROLLER, GatewayRules, Place, Plan, StatusWrite
+from gateway.gatewayapi.planner import plan
 from gateway.gatewayapi.snapshot import Key, Object, Objects, Snapshot
 
 NOW = "2026-01-02T03:04:05Z"
