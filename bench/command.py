@@ -1,6 +1,5 @@
 """The command `inferway bench`, also as ``python -m bench``."""
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -16,11 +15,8 @@ from bench.chaos.command import chaos, soak
 from bench.cluster.command import cluster
 from bench.conclusion import Json, conclude, console_for
 from bench.discovery import measure as discovering
-from bench.extproc import comparison as asking
-from bench.extproc import measure as asking_measure
-from bench.extproc import scenarios as asking_scenarios
-from bench.overhead import build, comparison, gateways, scenarios, tables
-from bench.overhead.measure import Servers
+from bench.extproc.command import extproc
+from bench.overhead.command import overhead
 from bench.placement import measure as placing
 from bench.placement import scale as placing_scale
 from bench.prefill.command import prefill_faults
@@ -45,137 +41,8 @@ def bench() -> None:
     """Measure what the gateway costs, and check it against its bars."""
 
 
-@app.command()
-def overhead(
-    *,
-    scenario: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this scenario, or those that begin so; may be repeated."),
-    ] = None,
-    gateway: Annotated[
-        list[str] | None, typer.Option(help="Only this gateway; may be repeated.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are taken over them.")] = 3,
-    scale: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="Share of the full number of requests.")
-    ] = 1.0,
-    servers: Annotated[int, typer.Option(min=1, help="Model servers behind each gateway.")] = 4,
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compiled/--interpreted",
-            help="Which build of ours is measured; the compiled one is made when there is none.",
-        ),
-    ] = True,
-    json: Json = None,
-) -> None:
-    """Compare gateways on the same work: CPU, latency and memory.
-
-    Every round starts each gateway anew before the same servers. Rivals come with
-    the optional dependencies "rivals"; one that is not there is named with the reason.
-    """
-    console = console_for()
-    try:
-        names = gateways.chosen(gateway or ())
-        wanted = scenarios.chosen(scenario or ())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    limit = scenarios.descriptor_limit()
-    full = [one.scaled(scale) for one in wanted]
-    plan = [scenarios.fit_descriptors(one, limit) for one in full]
-    notes = [
-        f"{fitted.name}: {fitted.connections:,} of {asked.connections:,} connections, "
-        f"as a process may have only {limit:,} descriptors"
-        for asked, fitted in zip(full, plan, strict=True)
-        if asked != fitted
-    ]
-    ours = gateways.INFERWAY
-    with Servers(servers) as upstreams, console.status("starting") as status:
-        if compiled and ours.name in names:
-            try:
-                ours = replace(ours, environment=build.compiled_environment(status.update))
-            except build.NoCompiledBuildError as error:
-                compiled = False
-                notes.append(f"inferway is not compiled: {error}")
-        runs = list(comparison.play(names, plan, rounds, upstreams, status.update, ours))
-    notes += [f"{run.gateway}: {run.failure}" for run in runs if run.failure is not None]
-    found = comparison.medians(runs)
-    for one in plan:
-        console.print(tables.table(one, found))
-    conclude(
-        results(
-            "overhead",
-            parameters={
-                "gateways": {name: gateways.version_of(name) for name in names},
-                "scenarios": to_builtins(plan),
-                "rounds": rounds,
-                "scale": scale,
-                "compiled": compiled,
-                "servers": servers,
-                "descriptors": limit,
-            },
-            notes=notes,
-            rounds=to_builtins(runs),
-            medians=to_builtins(found),
-            checks=comparison.checks(found, names, plan),
-        ),
-        json,
-        console,
-    )
-
-
-@app.command()
-def extproc(
-    *,
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="Only this scenario; may be repeated.")
-    ] = None,
-    picker: Annotated[
-        list[str] | None, typer.Option(help="Only this picker; may be repeated.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are taken over them.")] = 3,
-    scale: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="Share of the full number of requests.")
-    ] = 1.0,
-    servers: Annotated[int, typer.Option(min=1, help="Model servers behind Envoy.")] = 4,
-    json: Json = None,
-) -> None:
-    """Measure what being asked by Envoy costs, beside the same brain over grpc.aio.
-
-    Every run starts a picker and an Envoy with one worker anew before the same servers. Envoy and
-    grpc.aio come with the optional dependencies "dev".
-    """
-    console = console_for()
-    try:
-        wanted = [one.scaled(scale) for one in asking_scenarios.chosen(scenario or ())]
-        pickers = asking_measure.chosen(picker or ())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    limit = scenarios.descriptor_limit()
-    plan = [scenarios.fit_descriptors(one, limit) for one in wanted]
-    with Servers(servers) as upstreams, console.status("starting") as status:
-        runs = list(asking.play(plan, pickers, rounds, upstreams, status.update))
-    found = asking.medians(runs)
-    for one in plan:
-        console.print(asking.table(one, found))
-    conclude(
-        results(
-            "extproc",
-            parameters={
-                "scenarios": to_builtins(plan),
-                "rounds": rounds,
-                "scale": scale,
-                "servers": servers,
-                "envoy": gateways.version_of("envoy"),
-            },
-            notes=[f"{one.picker}, {one.mode}: {one.failure}" for one in runs if one.failure],
-            rounds=to_builtins(runs),
-            medians=to_builtins(found),
-            checks=asking.checks(found, plan) if asking.OURS in pickers else (),
-        ),
-        json,
-        console,
-    )
+app.command()(overhead)
+app.command()(extproc)
 
 
 @app.command()
