@@ -11,6 +11,7 @@ from bench import disaggregation as splitting
 from bench import events as following
 from bench import exactness as comparing
 from bench import index as indexing
+from bench.admission.command import admission
 from bench.chaos.command import chaos, soak
 from bench.cluster.command import cluster
 from bench.conclusion import Json, conclude, console_for
@@ -294,6 +295,7 @@ def disaggregation(
     )
 
 
+app.command()(admission)
 app.command()(chaos)
 app.command()(cluster)
 app.command()(soak)

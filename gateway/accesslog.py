@@ -89,6 +89,7 @@ def json_line(record: RequestRecord, now: float) -> bytes:
             "duration": _microseconds(record.duration),
             "output_events": record.output_events,
             "inter_token": _microseconds(record.inter_token),
+            "waited_seconds": _microseconds(record.waited_seconds),
             "decision_seconds": _microseconds(record.decision_seconds),
             "prompt_tokens": record.prompt_tokens,
             "cached_tokens": record.cached_tokens,
@@ -114,6 +115,8 @@ def console_line(record: RequestRecord, now: float) -> bytes:
         parts.append(f"model={_safe(record.model)}")
     if record.endpoint:
         parts.append(f"endpoint={_safe(record.endpoint)}")
+    if record.waited_seconds is not None:
+        parts.append(f"waited={record.waited_seconds * 1000:.1f}ms")
     if record.ttft is not None:
         parts.append(f"ttft={record.ttft * 1000:.1f}ms")
     if record.prompt_tokens is not None:

@@ -16,10 +16,12 @@ from endpoints.events import FeedView
 from endpoints.kubernetes.cache import Cache
 from endpoints.kubernetes.connection import NotConfiguredError
 from gateway.accesslog import AccessLog
+from gateway.admin.admissionmetrics import AdmissionMetrics, admission_view
 from gateway.admin.application import AdminServer, make_app
 from gateway.admin.discoverymetrics import DiscoveryMetrics
 from gateway.admin.pickermetrics import PickerMetrics
 from gateway.admin.scaling import ScalingMetrics, scaling_view
+from gateway.admission import Admissions
 from gateway.bodies import Bodies, Shared
 from gateway.brains import Brains
 from gateway.capacity import Capacity, CapacityError
@@ -97,6 +99,11 @@ class Gateway:
                 None if settings.kubernetes is None else settings.kubernetes.cluster(),
             )
         self.brains = Brains()
+        self.admissions: Admissions | None = None
+        """The lines before busy pools; None: engines queue what they can't begin with."""
+        if settings.admission is not None:
+            self.admissions = Admissions(settings.admission, _clock)
+            self._running.callback(self.admissions.close)
         self._telemetry = Telemetry(self.brains.knows)
         self._pools: dict[str, Pool] = {}
         self._picker = picker
@@ -107,6 +114,8 @@ class Gateway:
         self._static = self._new_pool(STATIC)
         if settings.kubernetes is not None and not settings.endpoints and embedded is None:
             self.brains.remove(STATIC)  # all pools are the cluster's
+            if self.admissions is not None:
+                self.admissions.remove(self.router)
 
     @property
     def router(self) -> Router:
@@ -260,6 +269,7 @@ class Gateway:
                 tokenizing=self._tokenizing(settings),
                 now=_clock,
                 waiting=None if self.capacity is None else self.capacity.rooms,
+                admissions=self.admissions,
             ),
             self.router,
         )
@@ -274,9 +284,10 @@ class Gateway:
                     *self._picker_metrics(bodies),
                     DiscoveryMetrics(self._watched),
                     *self._scaling_metrics(),
+                    *self._admission_metrics(),
                 ),
                 holding=self._holding,
-                scaling=None if self.capacity is None else self._scaling_page,
+                debug=self._debug_pages(),
             ),
             settings.admin.host,
             settings.admin.port,
@@ -319,9 +330,17 @@ class Gateway:
         if self.capacity is not None:
             yield ScalingMetrics(self.capacity.controllers, self.capacity.rooms)
 
-    def _scaling_page(self) -> object:
-        assert self.capacity is not None
-        return scaling_view(self.capacity.controllers, self.capacity.rooms, _clock())
+    def _admission_metrics(self) -> Iterator[Collector]:
+        if self.admissions is not None:
+            yield AdmissionMetrics(self.admissions, _clock)
+
+    def _debug_pages(self) -> dict[str, Callable[[], object]]:
+        pages: dict[str, Callable[[], object]] = {}
+        if (capacity := self.capacity) is not None:
+            pages["scaling"] = lambda: scaling_view(capacity.controllers, capacity.rooms, _clock())
+        if (admissions := self.admissions) is not None:
+            pages["admission"] = lambda: admission_view(admissions, _clock())
+        return pages
 
     def _holding(self) -> bool:
         return self.capacity is not None and self.capacity.rooms.open
@@ -396,6 +415,8 @@ class Gateway:
         )
         self._pools[name] = pool
         self.brains.add(name, pool.router)
+        if self.admissions is not None:
+            self.admissions.add(name, pool.router)
         self._brains_changed()
         return pool
 
@@ -410,8 +431,10 @@ class Gateway:
         """Route nothing more to it."""
         if self.capacity is not None:
             self.capacity.left(name)
-        self._pools.pop(name, None)
+        pool = self._pools.pop(name, None)
         self.brains.remove(name)
+        if pool is not None and self.admissions is not None:
+            self.admissions.remove(pool.router)
         self._brains_changed()
 
     def _brains_changed(self) -> None:

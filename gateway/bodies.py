@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from gateway.admission import Admissions
 from gateway.brains import Brains
 from gateway.extproc.addresses import AddressBook
 from gateway.extproc.context import ProcessorContext
@@ -42,6 +43,7 @@ class Shared:
     tokenizing: TokenizingService | None
     now: Callable[[], float]
     waiting: WaitingRooms | None = None
+    admissions: Admissions | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -75,6 +77,7 @@ class Bodies:
                 log_traffic=shared.log_traffic,
                 tokenizing=shared.tokenizing,
                 pools=None if settings.kubernetes is None else PickerPools(shared.brains),
+                admissions=shared.admissions,
                 objectives=settings.routing.objectives,
                 internal_fields=settings.proxy.internal_fields,
                 max_json_depth=settings.proxy.max_json_depth,
@@ -136,6 +139,7 @@ class Bodies:
             created=shared.created,
             cors=Cors(settings.cors),
             waiting=shared.waiting,
+            admissions=shared.admissions,
         )
 
     async def _start_proxy(self, settings: Settings) -> None:

@@ -12,22 +12,38 @@ from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.renaming import with_model
 from gateway.objectives import objective_named
+from gateway.settings import Objective
 from routing.router import Router
 
 
 def set_priority(
-    rules: PoolRules, router: Router, call: Call, fields: Mapping[bytes, bytes], now: float
-) -> None:
-    """Give the call its objective's priority; `ApiError` (429) when it is shed."""
+    rules: PoolRules | None,
+    objectives: Mapping[str, Objective],
+    call: Call,
+    fields: Mapping[bytes, bytes],
+) -> int:
+    """Give the call its objective's priority: the pool's, or the settings'. 0 without any.
+
+    What a body says of priorities is between client and engine: anybody could claim it.
+    """
     named = objective_named(fields)
     if named is None:
-        return
-    call.priority = rules.priorities.get(named, 0)
-    if call.priority < 0 and router.saturated(call.model, now):
+        return 0
+    priority = None if rules is None else rules.priorities.get(named)
+    if priority is None:
+        objective = objectives.get(named)
+        priority = 0 if objective is None else objective.priority
+    call.priority = priority
+    return priority
+
+
+def shed_if_busy(priority: int, router: Router, model: str | None, now: float) -> None:
+    """`ApiError` (429) for a priority below zero when the pool is saturated."""
+    if priority < 0 and router.saturated(model, now):
         raise ApiError(
             429,
             "shed",
-            f"All endpoints are busy, and the objective {named!r} may be shed.",
+            f"All endpoints are busy, and requests of priority {priority} may be shed.",
             retry_after=1,
         )
 

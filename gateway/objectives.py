@@ -3,7 +3,8 @@
 Headers are those of the Gateway API Inference Extension and llm-d: an objective by its
 configured name (``x-gateway-inference-objective``, ``x-llm-d-inference-objective``), and targets
 in milliseconds (``x-slo-ttft-ms``, ``x-slo-tpot-ms``, or with ``x-llm-d-`` before), which win.
-A name that is not configured means nothing special, as there.
+A name that is not configured means nothing special, as there. Whose request it is, where tenants
+are to get fair shares, is in ``x-gateway-inference-fairness-id`` (or ``x-llm-d-``...).
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,18 @@ from gateway.settings import Objective
 _NAMES: Final = (b"x-llm-d-inference-objective", b"x-gateway-inference-objective")
 _TTFT: Final = (b"x-llm-d-slo-ttft-ms", b"x-slo-ttft-ms")
 _ITL: Final = (b"x-llm-d-slo-tpot-ms", b"x-slo-tpot-ms")
+_FAIRNESS: Final = (b"x-llm-d-inference-fairness-id", b"x-gateway-inference-fairness-id")
 _LONGEST_MS: Final = 86_400_000.0
+DEFAULT_TENANT: Final = "default-flow"
+"""Whose requests those are that name nobody; the reference picker's word."""
+
+
+def tenant_of(fields: Mapping[bytes, bytes]) -> str:
+    """Whose request it is."""
+    for name in _FAIRNESS:
+        if fields.get(name):
+            return fields[name].decode("latin-1")
+    return DEFAULT_TENANT
 
 
 def objective_named(fields: Mapping[bytes, bytes]) -> str | None:

@@ -7,13 +7,13 @@ same requests in our terms; nothing is counted twice under one name.
 
 from typing import NamedTuple
 
+from gateway.objectives import DEFAULT_TENANT
 from gateway.record import RequestRecord
 from gateway.telemetry import Histogram
 
 MOST_LABELS = 1_000
 """Values of a label that clients choose; further ones count as `OTHER`, as in the reference."""
 OTHER = "other"
-DEFAULT_FLOW = "default-flow"
 
 _SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -31,7 +31,7 @@ class Flow(NamedTuple):
     """As asked for."""
     target: str
     """As the endpoint gets it."""
-    fairness: str = DEFAULT_FLOW
+    fairness: str = DEFAULT_TENANT
     priority: int = 0
 
 
@@ -108,9 +108,9 @@ class PickerBooks:
     def flow(self, model: str, target: str, fairness: str, priority: int) -> Flow:
         """The flow of a request, with labels that clients can't multiply without end."""
         return Flow(
-            _bounded(model, self._names),
-            _bounded(target, self._names),
-            _bounded(fairness, self._fairness),
+            bounded(model, self._names),
+            bounded(target, self._names),
+            bounded(fairness, self._fairness),
             priority,
         )
 
@@ -130,7 +130,7 @@ class PickerBooks:
 
     def rewritten(self, rewrite: Rewrite) -> None:
         """A model was replaced."""
-        name = Rewrite(rewrite.name, _bounded(rewrite.model, self._names), rewrite.target)
+        name = Rewrite(rewrite.name, bounded(rewrite.model, self._names), rewrite.target)
         self.rewrites[name] = self.rewrites.get(name, 0) + 1
 
     def finished(self, flow: Flow, record: RequestRecord) -> None:
@@ -169,7 +169,8 @@ class PickerBooks:
         return known
 
 
-def _bounded(value: str, seen: set[str]) -> str:
+def bounded(value: str, seen: set[str]) -> str:
+    """The value, or `OTHER` when too many were seen before it."""
     if value in seen:
         return value
     if len(seen) >= MOST_LABELS:

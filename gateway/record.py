@@ -78,6 +78,8 @@ class RequestRecord:
     """Events of the answer's stream, about one a token."""
     inter_token: float | None
     """Mean time between two events of the stream."""
+    waited_seconds: float | None
+    """In the gateway, until an endpoint had room or was there; None: it did not have to."""
     decision_seconds: float | None
     """What choosing the endpoint took."""
     prompt_tokens: int | None
@@ -127,6 +129,7 @@ class RequestRecord:
         self.duration = duration
         self.output_events = 0
         self.inter_token = None
+        self.waited_seconds = None
         self.decision_seconds = None
         self.prompt_tokens = None
         self.cached_tokens = None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
+from gateway.apis.call import ApiError
 from gateway.brains import Brains
 from routing.decision import Rejection, RejectionKind
 from routing.endpoint import ServedModel
@@ -44,6 +45,16 @@ class Ticket:
     def leave(self) -> None:
         """Give the place up: the client went away, or ran out of patience. Idempotent."""
         self.room.leave(self)
+
+    def late(self) -> ApiError:
+        """What the client is told when it ran out of patience."""
+        room = self.room
+        return ApiError(
+            503,
+            "activation_timeout",
+            f"The pool {room.pool!r} had no endpoint within {room.patience:g} s.",
+            retry_after=room.retry_after,
+        )
 
 
 class NoRoomError(Exception):

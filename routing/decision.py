@@ -66,6 +66,7 @@ class Decision:
     """
 
     __slots__ = (
+        "arrived_at",
         "at",
         "attempt",
         "attempts",
@@ -106,6 +107,8 @@ class Decision:
         self.request = request
         self.policy = policy
         self.at = at
+        self.arrived_at = at
+        """When it came; before ``at`` when it had to wait for an endpoint with room."""
         self.choices = choices
         self.prompt_tokens = prompt_tokens
         """Tokens of all prompts together, as expected when deciding."""

@@ -36,7 +36,7 @@ _FIRST_ROWS = 64
 WEIGHED: Final = 14
 """Columns at the front of the table: what `LoadTable.weighed` sums up."""
 _LOADS: Final = 20  # these and what else changes with every request; behind them, with every scrape
-_COLUMNS: Final = 23
+_COLUMNS: Final = 24
 
 
 class LoadTable:
@@ -80,6 +80,8 @@ class LoadTable:
     """Requests of others that waited there at the last scrape."""
     foreign_running: Column
     """Requests of others that ran there at the last scrape."""
+    waiting: Column
+    """Requests that waited there at the last scrape, ours among them; 0 where it told none."""
     scraped_at: Column
     """When the last scrape was taken; -inf without one."""
     unseen_until: Column
@@ -127,7 +129,9 @@ class LoadTable:
             return
         self.foreign_waiting[row] = waiting
         self.foreign_running[row] = running
-        self.scraped_at[row] = -inf if state.load is None else state.load.at
+        load = state.load
+        self.scraped_at[row] = -inf if load is None else load.at
+        self.waiting[row] = 0.0 if load is None else load.waiting or 0.0
         if waiting or running:
             self._foreign.add(row)
         else:
@@ -256,6 +260,7 @@ class LoadTable:
             self.foreign_waiting,
             self.foreign_running,
             self.scraped_at,
+            self.waiting,
         ) = cells  # views
         self._loads = cells[:_LOADS]
 

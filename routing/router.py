@@ -119,18 +119,23 @@ class Router:
 
     # -- deciding --------------------------------------------------------------------------
 
-    def route(self, request: Request, now: float) -> Decision | Rejection:
-        """Choose an endpoint and fallbacks, and reserve the load on the first."""
+    def route(
+        self, request: Request, now: float, arrived_at: float | None = None
+    ) -> Decision | Rejection:
+        """Choose an endpoint and fallbacks, and reserve the load on the first.
+
+        ``arrived_at``: when the request came, if it had to wait until now.
+        """
         self.prefix.sweep(_SWEEP_NODES)
         self.fleet.tick(now)
         self.retries.request(now)
         group = self.fleet.candidates(request.model)
         if group is None:
-            return self._nobody(request.model, now)
+            return self._nobody(request.model, now, arrived_at)
         if request.within is not None:
             inside = [state for state in group.endpoints if state.name in request.within]
             if not inside:
-                self._refused(now)
+                self._refused(now, arrived_at)
                 return Rejection(
                     RejectionKind.NO_ENDPOINT,
                     "no healthy endpoint among those that the request is limited to",
@@ -143,7 +148,7 @@ class Router:
         if limit is not None:
             free = [state for state in group.endpoints if state.ledger.requests < limit]
             if not free:
-                self._refused(now)
+                self._refused(now, arrived_at)
                 return Rejection(
                     RejectionKind.OVERLOADED,
                     f"every endpoint has its {limit} requests in flight",
@@ -161,6 +166,8 @@ class Router:
             prompt_tokens=slate.prompt_tokens,
             output_tokens=slate.output_tokens,
         )
+        if arrived_at is not None:
+            decision.arrived_at = arrived_at
         if group.prefillers:
             self.disaggregation.plan(decision, slate, group.prefillers, now)
         if request.token_chains is not None and self.residency.sizes:
@@ -502,12 +509,12 @@ class Router:
 
     # -- within ----------------------------------------------------------------------------
 
-    def _refused(self, now: float) -> None:
-        if self.traffic is not None:
+    def _refused(self, now: float, arrived_at: float | None) -> None:
+        if self.traffic is not None and arrived_at is None:  # one that waits is counted already
             self.traffic.refuse(now)
 
-    def _nobody(self, model: str | None, now: float) -> Rejection:
-        self._refused(now)
+    def _nobody(self, model: str | None, now: float, arrived_at: float | None) -> Rejection:
+        self._refused(now, arrived_at)
         if model is not None and not self.fleet.knows(model) and not self.fleet.undecided:
             return Rejection(RejectionKind.UNKNOWN_MODEL, f"no endpoint serves the model {model!r}")
         wanted = "" if model is None else f" for {model!r}"

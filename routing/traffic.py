@@ -24,6 +24,8 @@ class Traffic:
         "ended",
         "failed",
         "gaps",
+        "held",
+        "held_work",
         "last_at",
         "output_tokens",
         "own_context",
@@ -40,7 +42,11 @@ class Traffic:
         self.arrivals = 0
         """Requests that came, refused ones included."""
         self.refused = 0
-        """Requests for which there was no endpoint."""
+        """Requests for which there was no endpoint, or none in time."""
+        self.held = 0
+        """Requests that wait in the gateway now, since no endpoint has room."""
+        self.held_work = 0.0
+        """Their work: prompt tokens, and twice the tokens they may produce."""
         self.routed = 0
         """Requests that got an endpoint."""
         self.prompt_tokens = 0.0
@@ -76,9 +82,24 @@ class Traffic:
         self.refused += 1
         self.last_at = now
 
-    def route(self, decision: Decision, now: float) -> None:
-        """A request came and was routed; its load is reserved."""
+    def hold(self, work: float, now: float) -> None:
+        """A request came that has to wait until an endpoint has room."""
         self.arrivals += 1
+        self.held += 1
+        self.held_work += work
+        self.last_at = now
+
+    def let_go(self, work: float, now: float, *, refused: bool) -> None:
+        """It waits no more. ``refused``: it is not routed either."""
+        self.held = max(self.held - 1, 0)
+        self.held_work = max(self.held_work - work, 0.0) if self.held else 0.0
+        self.refused += refused
+        self.last_at = now
+
+    def route(self, decision: Decision, now: float) -> None:
+        """A request was routed; its load is reserved."""
+        if decision.arrived_at == decision.at:  # one that was held has been counted
+            self.arrivals += 1
         self.routed += 1
         self.last_at = now
         prompt, own = decision.prompt_tokens, float(decision.own_tokens)
@@ -91,7 +112,7 @@ class Traffic:
     def begin(self, decision: Decision, now: float) -> None:
         """The first token came."""
         if decision.request.streamed:
-            self.waits.append((now, now - decision.at))
+            self.waits.append((now, now - decision.arrived_at))
 
     def finish(self, decision: Decision, now: float) -> None:
         """The answer is complete; the engine's counts stand in the decision."""

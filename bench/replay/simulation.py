@@ -29,6 +29,7 @@ from bench.replay.workload import Workload
 from routing.decision import Rejection
 from routing.fleet import Fleet
 from routing.prefix.index import PrefixIndex
+from routing.request import Request
 from routing.router import Router
 
 __all__ = ["PolicyChoice", "ReplaySettings", "Simulation", "replay"]
@@ -102,8 +103,13 @@ class Simulation:
         if arrivals:
             timeline.at(arrivals[0].at, self._arrive, 0)
         end = self._last + self._settings.horizon
-        while (self._in_flight or len(self.flights) < len(arrivals)) and timeline.step(end):
+        while self.unfinished and timeline.step(end):
             pass
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether somebody has yet to come, or to finish."""
+        return self._in_flight > 0 or len(self.flights) < len(self._arrivals)
 
     def result(self, wall_seconds: float) -> Replay:
         """What became of every request, and of every endpoint over time."""
@@ -131,14 +137,26 @@ class Simulation:
         chain = self._prompts.chain(arrival)
         flight = Flight(number, arrival, chain, now)
         self.flights.append(flight)
-        request = self._prompts.request(number, arrival, chain)
+        self.admit(flight, self._prompts.request(number, arrival, chain))
+
+    def admit(self, flight: Flight, request: Request) -> None:
+        """Let a request that just arrived go to an endpoint."""
+        self.route(flight, request, None)
+
+    def route(self, flight: Flight, request: Request, arrived_at: float | None) -> bool:
+        """Have the router choose, and send it there; False when it was rejected.
+
+        ``arrived_at``: when it came, if that was earlier.
+        """
         began = thread_time()
-        decision = self.router.route(request, now)
+        decision = self.router.route(request, self.timeline.now, arrived_at)
         self._decision_seconds += thread_time() - began
-        if not isinstance(decision, Rejection):
-            flight.decision = decision
-            self._in_flight += 1
-            self._send(flight)
+        if isinstance(decision, Rejection):
+            return False
+        flight.decision = decision
+        self._in_flight += 1
+        self._send(flight)
+        return True
 
     def _moved(self, number: int) -> float:
         """When an arrival comes with this seed; the order stays."""

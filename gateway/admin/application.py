@@ -1,8 +1,9 @@
 """The operators' HTTP server: `/metrics`, `/healthz`, `/readyz` and the debug views."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 
 import msgspec
 from aiohttp import web
@@ -40,15 +41,15 @@ def make_app(
     *,
     more: Iterable[Collector] = (),
     holding: Callable[[], bool] = lambda: False,
-    scaling: Callable[[], object] | None = None,
+    debug: Mapping[str, Callable[[], object]] = MappingProxyType({}),
 ) -> web.Application:
     """The application.
 
     ``now`` is the clock that the routers are told the time by; ``certificate_end`` tells when
     the certificate towards clients ends (Unix time), None without TLS. ``more``: metrics of
     whatever else runs. ``holding``: whether requests may wait for pools without endpoints: then
-    a gateway without any is ready, or nothing would ever wake them. ``scaling`` makes the page
-    about scaled pools; None: there are none.
+    a gateway without any is ready, or nothing would ever wake them. ``debug``: further pages
+    below ``/debug/``, by name.
     """
     pages = _Pages(brains, telemetry, readiness, now, certificate_end, more, holding)
     app = web.Application()
@@ -56,16 +57,18 @@ def make_app(
     app.router.add_get("/healthz", pages.healthz)
     app.router.add_get("/readyz", pages.readyz)
     app.router.add_get("/debug/endpoints", pages.endpoints)
-    if scaling is not None:
-        page = scaling
-
-        async def show(_request: web.Request) -> web.Response:
-            return _json(page())
-
-        app.router.add_get("/debug/scaling", show)
+    for name, page in debug.items():
+        app.router.add_get(f"/debug/{name}", _shown(page))
     app.router.add_get("/debug/decisions", pages.decisions)
     app.router.add_get("/debug/decisions/{request_id:.+}", pages.decision)
     return app
+
+
+def _shown(page: Callable[[], object]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def show(_request: web.Request) -> web.Response:
+        return _json(page())
+
+    return show
 
 
 class AdminServer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from endpoints.discovery.kubernetes.rules import PoolRules
+from gateway.admission import Admissions
 from gateway.extproc.addresses import AddressBook
 from gateway.extproc.pools import PickerPools
 from gateway.pickerbooks import PickerBooks
@@ -34,6 +35,8 @@ class ProcessorContext:
     log_traffic: Callable[[RequestRecord, Request], object] | None = None
     tokenizing: TokenizingService | None = None
     pools: PickerPools | None = None
+    admissions: Admissions | None = None
+    """Where requests wait while pools are busy; None: nowhere, engines queue them."""
     objectives: Mapping[str, Objective] = field(default_factory=dict)
     internal_fields: Literal["strip", "refuse"] = "strip"
     max_json_depth: int | None = None

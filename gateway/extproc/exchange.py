@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from endpoints.discovery.kubernetes.rules import PoolRules
+from gateway.admission import DROPPED, Admission
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import AnswerModel, AnswerModels, error_dialect
 from gateway.apis.depth import deeper_than
@@ -31,17 +32,18 @@ from gateway.extproc.context import ProcessorContext
 from gateway.extproc.operations import operation_of, path_of
 from gateway.extproc.partial import read_part
 from gateway.extproc.wire import DESTINATION, NO_CHANGE, PREFILLER, Change, Fields
-from gateway.following import renamed, set_priority, target_of
+from gateway.following import renamed, set_priority, shed_if_busy, target_of
+from gateway.held import Held
 from gateway.meter import ResponseMeter
-from gateway.objectives import targets_of
+from gateway.objectives import targets_of, tenant_of
 from gateway.ours import internal_fields
-from gateway.pickerbooks import DEFAULT_FLOW, Flow, Rewrite
+from gateway.pickerbooks import Flow, Rewrite
 from gateway.record import RequestRecord, SplitRecord
 from routing.decision import Decision, Rejection
+from routing.request import Request
 
 _REPORT_EVERY = 32  # events between two progress reports to the ledger
 _REWRITE = b"x-gateway-model-name-rewrite"
-_FAIRNESS = (b"x-llm-d-inference-fairness-id", b"x-gateway-inference-fairness-id")
 _NAMED = b"x-gateway-model-name"
 _TEST_SELECTION = b"test-epp-endpoint-selection"
 _SERVED = "x-inferway-endpoint"
@@ -98,7 +100,9 @@ class Exchange:
         self._reported = 0  # events the ledger was told of
         self._answered = False  # the endpoint's head came
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
+        self._ticket: Held | None = None
         self._over = False
+        self._priority = 0
         self._asked_model = ""  # before any rewrite
         self._flow: Flow | None = None  # known once the request is read
         context.telemetry.started()
@@ -143,16 +147,14 @@ class Exchange:
             self._tokenizing = context.tokenizing.ask(call.model, body)
             self._tokenizing.add_done_callback(partial(self._tokenized, asked, call, body, chosen))
         else:
-            chosen(self._route(asked, call, body, call.token_ids))
+            self._route(asked, call, body, chosen, call.token_ids)
 
     def _flow_of(self, asked: Asked, call: Call) -> Flow:
         """Whose request it is, for the books."""
-        fields = asked.fields
-        fairness = next((fields[name] for name in _FAIRNESS if name in fields), b"")
         self._flow = self._context.books.flow(
             self._asked_model or call.model or "",
             call.model or "",
-            fairness.decode("latin-1") or DEFAULT_FLOW,
+            tenant_of(asked.fields),
             call.priority,
         )
         return self._flow
@@ -187,8 +189,10 @@ class Exchange:
                 context.books.rewritten(Rewrite(decided, call.model, model))
                 call, body = renamed(api, body, model)
                 self._renaming = NameBack(model, self._asked_model)
-        if rules is not None:
-            set_priority(rules, self._router, call, asked.fields, context.now())
+        if rules is not None or context.objectives:
+            self._priority = set_priority(rules, context.objectives, call, asked.fields)
+            if context.admissions is None:
+                shed_if_busy(self._priority, self._router, call.model, context.now())
         return call, body
 
     def _target(self, model: str, rules: PoolRules | None, fields: Fields) -> tuple[str, str]:
@@ -217,15 +221,19 @@ class Exchange:
         if self._over:
             return
         try:
-            pick = self._route(asked, call, body, None if task.cancelled() else task.result())
+            self._route(asked, call, body, chosen, None if task.cancelled() else task.result())
         except ApiError as error:
             self._refuse(error, chosen)
-        else:
-            chosen(pick)
 
     def _route(
-        self, asked: Asked, call: Call, body: bytes, token_ids: Sequence[int] | None
-    ) -> Pick:
+        self,
+        asked: Asked,
+        call: Call,
+        body: bytes,
+        chosen: Chosen,
+        token_ids: Sequence[int] | None,
+    ) -> None:
+        """Have an endpoint chosen, now or when the pool is less busy."""
         context, record = self._context, self._record
         router = self._router
         record.model = call.model or ""
@@ -240,13 +248,61 @@ class Exchange:
             itl_target=targets.itl,
             within=self._within(asked),
         )
+        if context.admissions is not None:
+            line = context.admissions.of(router)
+            if line is not None and line.must_wait(request):
+                self._stand_in_line(line, request, asked, body, chosen)
+                return
         began = perf_counter()
         decision = router.route(request, context.now())
         record.decision_seconds = perf_counter() - began
-        assert self._flow is not None
         if isinstance(decision, Rejection):
+            assert self._flow is not None
             context.books.chosen(self._flow, None)
             raise refusal(decision)
+        chosen(self._picked(decision, asked, body))
+
+    def _stand_in_line(
+        self, line: Admission, request: Request, asked: Asked, body: bytes, chosen: Chosen
+    ) -> None:
+        """Stay until some endpoint has room and it is this one's turn."""
+        self._ticket = line.enter(
+            request,
+            priority=self._priority,
+            tenant=tenant_of(asked.fields),
+            size=len(body),
+            again=partial(self._routed_now, request, asked, body, chosen, self._context.now()),
+            refuse=partial(self._turned_away, chosen),
+        )
+
+    def _routed_now(
+        self, request: Request, asked: Asked, body: bytes, chosen: Chosen, since: float
+    ) -> bool:
+        """Try again; False when it must go on waiting."""
+        context, record = self._context, self._record
+        began = perf_counter()
+        decision = self._router.route(request, context.now(), since)
+        if isinstance(decision, Rejection):
+            return False
+        record.decision_seconds = perf_counter() - began
+        record.waited_seconds = context.now() - since
+        self._ticket = None
+        try:
+            pick = self._picked(decision, asked, body)
+        except ApiError as error:
+            self._refuse(error, chosen)
+        else:
+            chosen(pick)
+        return True
+
+    def _turned_away(self, chosen: Chosen, error: ApiError) -> None:
+        self._ticket = None
+        self._refuse(error, chosen)
+
+    def _picked(self, decision: Decision, asked: Asked, body: bytes) -> Pick:
+        """Book the choice, and say what becomes of the request."""
+        context, record, router = self._context, self._record, self._router
+        assert self._flow is not None
         self._decision = decision
         context.books.chosen(self._flow, decision.endpoint.name)
         record.attempts = 1
@@ -313,8 +369,8 @@ class Exchange:
 
     def _refuse(self, error: ApiError, chosen: Chosen) -> None:
         fields = {"content-type": b"application/json"}
-        if error.reason == "shed":
-            fields["x-llm-d-request-dropped-reason"] = b"rejected-saturated"
+        if error.reason in DROPPED:
+            fields["x-llm-d-request-dropped-reason"] = DROPPED[error.reason]
         if error.retry_after is not None:
             fields["retry-after"] = b"%d" % error.retry_after
         if error.allow is not None:
@@ -423,6 +479,9 @@ class Exchange:
             return
         if self._tokenizing is not None:
             self._tokenizing.cancel()
+        if self._ticket is not None:
+            self._ticket.leave()
+            self._ticket = None
         if self._decision is not None and self._answered and not self._meter.bytes:
             self._settle(self._decision)
             return

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.admission import Admissions
 from gateway.brains import Brains
 from gateway.proxy.cors import Cors
 from gateway.proxy.kvfacts import KvFacts
@@ -37,6 +38,8 @@ class ProxyContext:
     draining: bool = False
     waiting: WaitingRooms | None = None
     """Where requests wait for pools that have no endpoint yet; None: nowhere."""
+    admissions: Admissions | None = None
+    """Where requests wait while pools are busy; None: nowhere, engines queue them."""
     dice: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
     keeps_host: bool = False

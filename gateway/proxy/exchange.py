@@ -6,7 +6,7 @@ Phases::
        |            |  ^         | ^           ^            ^
        |            +--|---------|-|-----------|------------+   the client left
        |               |         +-------------|------------+   no endpoint came in time
-       +---------------+-----------+-----------+                only pools at zero are waited for
+       +---------------+-----------+-----------+                for pools at zero, and busy ones
        +----------------------------------------------------+   answered at once
 
 Whatever happens, exactly one record is written and the client's connection is told once.
@@ -22,6 +22,7 @@ from typing import Final
 from mypy_extensions import trait
 
 from endpoints.discovery.kubernetes.rules import PoolRules
+from gateway.admission import Admission
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import (
     AnswerModel,
@@ -35,8 +36,9 @@ from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
-from gateway.following import renamed, set_priority, target_of
-from gateway.objectives import targets_of
+from gateway.following import renamed, set_priority, shed_if_busy, target_of
+from gateway.held import Held
+from gateway.objectives import targets_of, tenant_of
 from gateway.ours import internal_fields
 from gateway.paths import BadTargetError, matchable_path
 from gateway.proxy.context import ProxyContext
@@ -45,7 +47,7 @@ from gateway.proxy.heads import RequestHead, own_response
 from gateway.proxy.prefill import SplitDelivery
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
-from gateway.waiting import NoRoomError, Ticket, WaitingRoom
+from gateway.waiting import NoRoomError, WaitingRoom
 from routing.decision import Decision, Rejection
 from routing.request import Request
 from routing.router import Router
@@ -80,7 +82,8 @@ class Exchange(Owner):
         self._api: Api | None = None
         self._delivery: Delivery | None = None
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
-        self._ticket: Ticket | None = None
+        self._ticket: Held | None = None
+        self._priority = 0
         self._over = False
         self._asked_model = ""
         """The model that the client asked for, where it gets another one."""
@@ -147,13 +150,16 @@ class Exchange(Owner):
             raise ApiError(503, "no_pool", "There is no pool of endpoints.", retry_after=1)
         rules = self._context.brains.rules_of(router)
         if rules is not None:
-            call = self._follow(rules, router, api, call)
+            call = self._follow(rules, api, call)
+        objectives = self._context.objectives
+        if rules is not None or objectives:
+            self._priority = set_priority(rules, objectives, call, self._head.fields)
         if wants_ids(router, self._context.tokenizing, api.name, call):
             self._tokenize(api, call, router)
         else:
             self._route(api, call, router, call.token_ids)
 
-    def _follow(self, rules: PoolRules, router: Router, api: Api, call: Call) -> Call:
+    def _follow(self, rules: PoolRules, api: Api, call: Call) -> Call:
         """The call as the rules of its pool want it."""
         context = self._context
         if call.model is not None:
@@ -161,7 +167,6 @@ class Exchange(Owner):
             if target != call.model:
                 self._asked_model = call.model
                 call, self._body = renamed(api, self._body, target)
-        set_priority(rules, router, call, self._head.fields, context.now())
         return call
 
     def _bound_depth(self) -> None:
@@ -224,6 +229,13 @@ class Exchange(Owner):
             if ahead is not None:
                 self._wait(ahead, api, request)
                 return
+        if self._context.admissions is not None:
+            line = self._context.admissions.of(router)
+            if line is not None and line.must_wait(request):
+                self._stand_in_line(line, api, request)
+                return
+        elif self._priority < 0:
+            shed_if_busy(self._priority, router, call.model, self._context.now())
         began = perf_counter()
         decision = router.route(request, self._context.now())
         record.decision_seconds = perf_counter() - began
@@ -237,43 +249,65 @@ class Exchange(Owner):
             return
         self._deliver(api, router, decision)
 
-    # --- waiting for a pool without endpoints ------------------------------------------------
+    # --- waiting: for a pool without endpoints, or one that is busy ---------------------------
 
     def _wait(self, room: WaitingRoom, api: Api, request: Request) -> None:
         """Stay until the pool has an endpoint, or for as long as its room has patience."""
         try:
+            since = self._context.now()
             self._ticket = room.enter(
-                request.model, partial(self._routed_now, room.pool, api, request), len(self._body)
+                request.model,
+                partial(self._routed_now, room.pool, api, request, since),
+                len(self._body),
             )
         except NoRoomError as no:
             raise ApiError(503, no.reason, str(no), retry_after=room.retry_after) from None
         self._client.expect_until(self._ticket.deadline)
 
-    def _routed_now(self, pool: str, api: Api, request: Request) -> bool:
+    def _stand_in_line(self, line: Admission, api: Api, request: Request) -> None:
+        """Stay until some endpoint has room and it is this one's turn."""
+        since = self._context.now()
+        self._ticket = line.enter(
+            request,
+            priority=self._priority,
+            tenant=tenant_of(self._head.fields),
+            size=len(self._body),
+            again=partial(self._routed_now, line.pool, api, request, since, since),
+            refuse=self._turned_away,
+        )
+        self._client.expect_until(self._ticket.deadline)
+
+    def _turned_away(self, error: ApiError) -> None:
+        self._ticket = None
+        self._refuse(error)
+
+    def _routed_now(
+        self,
+        pool: str,
+        api: Api,
+        request: Request,
+        since: float,
+        arrived_at: float | None = None,
+    ) -> bool:
         """Try again; False when it must go on waiting."""
         context = self._context
         router = context.brains.of(pool)
         if router is None:
             return False
-        decision = router.route(request, context.now())
+        began = perf_counter()
+        decision = router.route(request, context.now(), arrived_at)
         if isinstance(decision, Rejection):
             return False
+        self._record.decision_seconds = perf_counter() - began
+        self._record.waited_seconds = context.now() - since
         self._ticket = None
         self._deliver(api, router, decision)
         return True
 
-    def _waited_too_long(self, ticket: Ticket) -> None:
+    def _waited_too_long(self, ticket: Held) -> None:
         self._ticket = None
         ticket.leave()
-        room = ticket.room
-        self._refuse(
-            ApiError(
-                503,
-                "activation_timeout",
-                f"The pool {room.pool!r} had no endpoint within {room.patience:g} s.",
-                retry_after=room.retry_after,
-            )
-        )
+        self._refuse(ticket.late())
 
     def _deliver(self, api: Api, router: Router, decision: Decision) -> None:
         kind = Delivery if decision.prefill is None else SplitDelivery

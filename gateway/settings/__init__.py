@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from gateway.settings.admission import AdmissionSettings
 from gateway.settings.bodies import ExtProcSettings, ProxySettings
 from gateway.settings.clients import (
     AdminSettings,
@@ -54,6 +55,7 @@ from gateway.settings.types import (
     NamespacedName,
     Origin,
     Port,
+    Priority,
     Rate,
     Seconds,
     SecondsOrZero,
@@ -66,6 +68,7 @@ from routing.fleet import Endpoint
 
 __all__ = [
     "AdminSettings",
+    "AdmissionSettings",
     "Bandwidth",
     "BreakerSettings",
     "Bytes",
@@ -95,6 +98,7 @@ __all__ = [
     "PaceSettings",
     "PickerSettings",
     "Port",
+    "Priority",
     "ProbeSettings",
     "ProxySettings",
     "Rate",
@@ -126,6 +130,7 @@ class Settings(Section, frozen=True):
     kubernetes: KubernetesSettings | None = None
     gateway_api: GatewayApiSettings | None = None
     routing: RoutingSettings = RoutingSettings()
+    admission: AdmissionSettings | None = None
     kv_events: KvEventSettings | None = None
     tokenizers: dict[Text, Text] = {}
     tokenizing_deadline: Seconds = 0.1

@@ -10,6 +10,7 @@ from gateway.settings.types import (
     Count,
     CountOrZero,
     Fraction,
+    Priority,
     Rate,
     Seconds,
     Section,
@@ -38,10 +39,11 @@ class BreakerSettings(Section, frozen=True):
 
 
 class Objective(Section, frozen=True):
-    """How soon a first token and how soon each further one should come."""
+    """How soon a first token and how soon each further one should come, and who goes first."""
 
     ttft: Seconds = 2.0
     itl: Seconds = 0.050
+    priority: Priority = 0
 
 
 class DisaggregationSettings(Section, frozen=True):

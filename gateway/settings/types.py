@@ -25,6 +25,9 @@ Count: TypeAlias = Annotated[
 CountOrZero: TypeAlias = Annotated[
     int, msgspec.Meta(ge=0, le=1_000_000_000, description="a whole number, at least 0")
 ]
+Priority: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=-1_000_000, le=1_000_000, description="a whole number, higher is first")
+]
 
 Fraction: TypeAlias = Annotated[
     float, msgspec.Meta(ge=0, le=1, description="a fraction, from 0 to 1")

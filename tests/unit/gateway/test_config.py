@@ -131,7 +131,8 @@ def test_an_error_reads_well() -> None:
             "zzz: 1",
             "zzz",
             "known are listen, extproc, admin, endpoints, kubernetes, gateway_api, routing, "
-            "kv_events, tokenizers, tokenizing_deadline, probes, proxy, cors, scaling, log",
+            "admission, kv_events, tokenizers, tokenizing_deadline, probes, proxy, cors, "
+            "scaling, log",
         ),
         ("probes: {interval: 0}", "probes.interval", "above 0"),
         ("probes: {interval: .nan}", "probes.interval", "above 0"),
