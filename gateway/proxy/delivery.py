@@ -1,30 +1,21 @@
-"""A routed request on its way: attempts at endpoints until one answers, and its answer.
+"""A routed request on its way: attempts at ranked endpoints until one answers, and its answer.
 
-Phases::
-
-    CONNECTING -> WAITING -> RELAYING -> OVER
-        ^  |         |           |
-        +--+---------+           |   next ranked endpoint, while nothing was relayed
-           +---------+-----------+-> OVER   failed, timed out, or the client left
-
-Nothing of a response is relayed before the first byte of its body is there: until then
-(connecting, queueing and prefilling, which is where requests spend their time) a lost
-endpoint costs the client nothing but time. From that byte on nothing is ever sent again:
-a stream that breaks ends with an error event, any other response by closing the connection.
+`carrier` has the phases. Until the first byte of an answer's body (connecting, queueing and
+prefilling, which is where requests spend their time) a lost endpoint costs the client nothing but
+time: the next ranked one is tried. A stream that breaks after it ends with an error event, any
+other response by closing the connection.
 """
 
-from enum import Enum
 from typing import Final
-
-from mypy_extensions import trait
 
 from gateway.apis.call import Api, ApiError
 from gateway.apis.usage import is_last_event, is_stream_error
+from gateway.proxy.carrier import Carrier, ClientSide, Owner, Phase
 from gateway.proxy.context import ProxyContext
-from gateway.proxy.heads import Headers, Origin, RequestHead, request_head
-from gateway.proxy.pool import ConnectAttempt, EndpointPool, Waiter
-from gateway.proxy.relay import Relay, Writer
-from gateway.proxy.upstream import ResponseSink, UpstreamConnection
+from gateway.proxy.heads import Headers, RequestHead, request_head
+from gateway.proxy.pool import EndpointPool
+from gateway.proxy.relay import Relay
+from gateway.proxy.upstream import UpstreamConnection
 from gateway.record import RequestRecord
 from routing.decision import Decision
 from routing.router import Router
@@ -32,41 +23,7 @@ from routing.router import Router
 _REPORT_EVERY: Final = 32  # events between two progress reports to the ledger
 
 
-class Phase(Enum):
-    """Where a delivery is in its life."""
-
-    CONNECTING = 1
-    WAITING = 2
-    RELAYING = 3
-    OVER = 4
-
-
-@trait
-class ClientSide(Writer):
-    """What a delivery needs of the client's connection."""
-
-    write_blocked: bool
-    origin: Origin
-
-    def expect_until(self, deadline: float) -> None:
-        """Wait for the next sign of life until then, and call `Delivery.timed_out` after it."""
-
-
-@trait
-class Owner:
-    """Whom a delivery reports its end to; the exchange in production. Exactly one is called."""
-
-    def delivered(self, relay: Relay, reason: str) -> None:
-        """The response went out, whole or broken off; ``reason`` is empty when all went well."""
-
-    def undeliverable(self, error: ApiError) -> None:
-        """Nothing was relayed, and no endpoint is left to try."""
-
-    def stalled(self) -> None:
-        """The client reads no more."""
-
-
-class Delivery(ResponseSink, Waiter):
+class Delivery(Carrier):
     """One routed request, from the first attempt to the end of its answer.
 
     ``asked_model``: what the answer calls its model, where the request was given another one.
@@ -87,61 +44,27 @@ class Delivery(ResponseSink, Waiter):
         keep_alive: bool,
         asked_model: str = "",
     ) -> None:
+        super().__init__(
+            context,
+            client,
+            owner,
+            head,
+            body,
+            record,
+            context.pools.of(decision.endpoint.endpoint),
+            keep_alive=keep_alive,
+        )
         self.decision = decision
-        self._context = context
         self.router = router
-        self._client = client
-        self._owner = owner
-        self._head = head
-        self._body = body
-        self._record = record
         self._api = api
-        self._keep_alive = keep_alive
         self._asked_model = asked_model
-        self._phase = Phase.CONNECTING
-        self._pool: EndpointPool = context.pools.of(decision.endpoint.endpoint)
-        self._connecting: ConnectAttempt | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._reconnected = False
-        self._relay: Relay | None = None
         self._reported = 0  # events the ledger was told of
-        # Read for every chunk.
-        self._now = context.now
-        self._idle_timeout = context.settings.idle_timeout
-        self._latest = record.started + context.settings.request_timeout
 
     def start(self) -> None:
         """Begin with the first choice."""
         self._attempt()
 
     # --- an attempt at the current choice ----------------------------------------------------
-
-    def _attempt(self, *, fresh: bool = False) -> None:
-        self._reconnected = fresh
-        self._record.attempts += 1
-        self._phase = Phase.CONNECTING
-        self._expect_within(self._context.settings.first_byte_timeout, self._context.now())
-        connection = None if fresh else self._pool.take()
-        if connection is not None:
-            self.connected(connection)
-        else:
-            self._connecting = self._pool.connect(self)
-
-    def connected(self, connection: UpstreamConnection) -> None:
-        """A connection is there: send the request."""
-        context, record = self._context, self._record
-        self._connecting = None
-        self._upstream = connection
-        self._phase = Phase.WAITING
-        now = context.now()
-        record.endpoint = self.decision.endpoint.endpoint.name
-        self._relay = self._new_relay()
-        connection.send(
-            self, self._request_head(), self._body, bodiless=self._head.method == "HEAD"
-        )
-        if self._client.write_blocked:
-            connection.pause()
-        self.router.sent(self.decision, now)
 
     def _request_head(self) -> bytes:
         record = self._record
@@ -162,36 +85,31 @@ class Delivery(ResponseSink, Waiter):
             return self._head.header(b"host", authority)
         return authority
 
+    def connected(self, connection: UpstreamConnection) -> None:
+        """A connection is there: send the request."""
+        self._record.endpoint = self.decision.endpoint.endpoint.name
+        super().connected(connection)
+
+    def _answering(self) -> bytes:
+        """The last endpoint that was sent the request."""
+        return self._record.endpoint.encode()
+
     def _new_relay(self) -> Relay:
-        """The way to the client for an answer of the record's endpoint."""
-        context, record = self._context, self._record
-        relay = Relay(
-            self._client,
-            self._head,
-            request_id=record.request_id.encode(),
-            endpoint=record.endpoint.encode(),
-            extra=context.cors.response_fields(self._head),
-            own_cors=context.cors.on,
-            keep_alive=self._keep_alive,
-            edits=context.edits,
-        )
+        """The way to the client, where the model may have another name."""
+        relay = super()._new_relay()
         if self._asked_model:
-            relay.rename_back(record.model, self._asked_model)
+            relay.rename_back(self._record.model, self._asked_model)
         return relay
 
-    def not_connected(self, reason: str) -> None:
-        """The endpoint can't be reached."""
-        self._connecting = None
-        self._attempt_failed(reason, refused=True)
+    def _sent(self) -> None:
+        """The request is on its way."""
+        self.router.sent(self.decision, self._context.now())
 
     def _attempt_failed(self, reason: str, *, refused: bool = False) -> None:
+        """Try the next ranked endpoint, or give up."""
         if not self._try_next(reason, refused=refused):
             message = f"The endpoint failed before it answered ({reason}) and no other one is left."
             self._give_up(ApiError(502, reason, message, retry_after=1))
-
-    def _give_up(self, error: ApiError) -> None:
-        self._phase = Phase.OVER
-        self._owner.undeliverable(error)
 
     def _try_next(self, reason: str, *, refused: bool = False, blameless: bool = False) -> bool:
         """Give the current attempt up for the next ranked endpoint; False when there is none."""
@@ -208,11 +126,6 @@ class Delivery(ResponseSink, Waiter):
     def _again(self) -> None:
         """Begin at the endpoint that the brain moved the request to."""
         self._attempt()
-
-    def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.cancel()
 
     # --- the response, as it comes -----------------------------------------------------------
 
@@ -286,16 +199,6 @@ class Delivery(ResponseSink, Waiter):
         self._phase = Phase.OVER
         self._owner.delivered(relay, reason)
 
-    def response_failed(self, reason: str, *, untouched: bool) -> None:
-        """The endpoint's connection ended before the response did."""
-        self._upstream = None
-        if self._relay is not None and self._relay.committed:
-            self._break_off(self._relay, reason)
-        elif untouched and not self._reconnected:
-            self._attempt(fresh=True)
-        else:
-            self._attempt_failed(reason)
-
     # --- ends --------------------------------------------------------------------------------
 
     def _break_off(self, relay: Relay, reason: str, *, blameless: bool = False) -> None:
@@ -307,33 +210,9 @@ class Delivery(ResponseSink, Waiter):
         self._phase = Phase.OVER
         self._owner.delivered(relay, reason)
 
-    def timed_out(self) -> None:
-        """The deadline on the client's side passed."""
-        settings, now = self._context.settings, self._context.now()
-        whole = now - self._record.started >= settings.request_timeout
-        if self._phase is Phase.RELAYING and not whole:
-            assert self._relay is not None
-            # The deadline was set when the body began; since then pieces came, it is later.
-            latest_piece = self._relay.meter.last_at
-            if latest_piece + self._idle_timeout > now:
-                self._expect_within(self._idle_timeout, latest_piece)
-                return
-        if self._client.write_blocked and not whole:
-            # It reads nothing, so nothing is read from the endpoint, whose fault it is not.
-            self.cancel()
-            self._owner.stalled()
-            return
-        if self._connecting is not None:
-            self._connecting.cancel()
-        self._drop_upstream()
-        if self._relay is not None and self._relay.committed:
-            reason = "request_timeout" if whole else "idle_timeout"
-            self._break_off(self._relay, reason, blameless=whole)
-            return
-        reason, seconds = "first_byte_timeout", settings.first_byte_timeout
-        if whole:
-            reason, seconds = "request_timeout", settings.request_timeout
-        self.router.failed(self.decision, now, reason)
+    def _unanswered(self, reason: str, seconds: float) -> None:
+        """The time is over, and nothing was relayed."""
+        self.router.failed(self.decision, self._context.now(), reason)
         self._give_up(ApiError(504, reason, f"There was no answer within {seconds:g} s."))
 
     def cancel(self) -> None:
@@ -350,24 +229,5 @@ class Delivery(ResponseSink, Waiter):
             self._settle(relay)
             return
         self._phase = Phase.OVER
-        if self._connecting is not None:
-            self._connecting.cancel()
-        self._drop_upstream()
+        self._drop()
         self.router.abandoned(self.decision, self._context.now())
-
-    # --- time and pressure -------------------------------------------------------------------
-
-    def _expect_within(self, seconds: float, now: float) -> None:
-        """Set the deadline for the next sign of life, within that of the whole request."""
-        soon = now + seconds
-        self._client.expect_until(soon if soon < self._latest else self._latest)
-
-    def client_blocked(self) -> None:
-        """The client does not keep up: stop reading from the endpoint."""
-        if self._upstream is not None:
-            self._upstream.pause()
-
-    def client_unblocked(self) -> None:
-        """The client caught up."""
-        if self._upstream is not None:
-            self._upstream.resume()

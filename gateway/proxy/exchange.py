@@ -41,8 +41,9 @@ from gateway.held import Held
 from gateway.objectives import targets_of, tenant_of
 from gateway.ours import internal_fields
 from gateway.paths import BadTargetError, matchable_path
+from gateway.proxy.carrier import ClientSide, Owner
 from gateway.proxy.context import ProxyContext
-from gateway.proxy.delivery import ClientSide, Delivery, Owner
+from gateway.proxy.delivery import Delivery
 from gateway.proxy.heads import RequestHead, own_response
 from gateway.proxy.prefill import SplitDelivery
 from gateway.proxy.relay import Relay

@@ -28,8 +28,9 @@ from typing import Final
 from endpoints.engines.transfer.answer import PrefillAnswer, read_answer
 from endpoints.engines.transfer.dialect import Leg, NoHandoverError
 from gateway.apis.call import Api, ApiError
+from gateway.proxy.carrier import ClientSide, Owner, Phase
 from gateway.proxy.context import ProxyContext
-from gateway.proxy.delivery import ClientSide, Delivery, Owner, Phase
+from gateway.proxy.delivery import Delivery
 from gateway.proxy.heads import Headers, RequestHead
 from gateway.proxy.legplan import LegPlan, leg_body, leg_head, plan_legs
 from gateway.proxy.legrun import LegRun, RunOwner
