@@ -22,6 +22,7 @@ from gateway.admin.discoverymetrics import DiscoveryMetrics
 from gateway.admin.pickermetrics import PickerMetrics
 from gateway.admin.scaling import ScalingMetrics, scaling_view
 from gateway.admission import Admissions
+from gateway.allocator import keep_large_blocks_apart
 from gateway.bodies import Bodies, Shared
 from gateway.brains import Brains
 from gateway.capacity import Capacity, CapacityError
@@ -171,6 +172,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen, find the endpoints, and be ready. StartError when that can't be."""
+        keep_large_blocks_apart()
         settings = await self._with_embedded(self._settings)
         self.bodies = await self._start_servers(settings)
         pool = self._static
