@@ -15,6 +15,7 @@ from endpoints.kubernetes.connection import (
 )
 from endpoints.kubernetes.connection import own_namespace as namespace_here
 from endpoints.kubernetes.errors import KubernetesError
+from endpoints.kubernetes.leading.leader import Leader
 from endpoints.kubernetes.objects import Objects
 from endpoints.scaling.actuators.actuator import Actuator, ActuatorError
 from endpoints.scaling.actuators.advice import AdviceOnly
@@ -22,11 +23,10 @@ from endpoints.scaling.actuators.kubernetes import KubernetesActuator, TargetRef
 from endpoints.scaling.actuators.processes import ProcessActuator, ProcessTemplate
 from endpoints.scaling.collector import Collector
 from endpoints.scaling.controller import Controller
-from endpoints.scaling.leader import Leader
 from endpoints.scaling.policies import make_scaling_policy
 from endpoints.scaling.role import ROLE_LABEL, Role
 from endpoints.scaling.settings import Bounds, Objective, Pace, ScalingSettings
-from endpoints.scaling.sharing import Share, share_of
+from endpoints.scaling.sharing import Share, TrafficNotes, share_of
 from endpoints.scaling.starts import Starts
 from gateway.pool import Pool
 from gateway.scalers.externalmetrics import ExternalMetricsServer
@@ -81,6 +81,7 @@ class Capacity:
         self._running = AsyncExitStack()
         self._connection: Connection | None = None
         self._leader: Leader | None = None
+        self._notes = TrafficNotes(self._shares)
         most = settings.most_starting
         self._starts = None if most is None else Starts(most)
         self._locals: dict[str, list[ProcessActuator]] = {}
@@ -136,7 +137,7 @@ class Capacity:
                 settings.lease,
                 clock=self._clock,
                 changed=self._wake,
-                shares=self._shares,
+                notes=self._notes,
             )
             await self._leader.start()
             self._running.push_async_callback(self._leader.stop)
@@ -280,7 +281,7 @@ class Capacity:
         }
 
     def _others(self, pool: str) -> tuple[Share, ...]:
-        return () if self._leader is None else self._leader.others.of(pool, self._clock())
+        return self._notes.of(pool, self._clock())
 
     def _wake(self) -> None:
         for controller in self.controllers.values():

@@ -59,9 +59,13 @@ def status_of(
     generation: int,
     before: Object,
     warnings: Sequence[str],
+    leader: str = "",
     now: float,
 ) -> Object:
-    """The whole status. ``before`` is the last one; ``warnings`` is what the watchdog minds."""
+    """The whole status. ``before`` is the last one; ``warnings`` is what the watchdog minds.
+
+    ``leader``: which of several controllers says so.
+    """
     placed = outcome.placed
     ready = [record for record in placed if _standing(record, members) is Standing.READY]
     feasible = outcome.feasible
@@ -84,6 +88,7 @@ def status_of(
         "ready": len(ready),
         "limit": outcome.limit or feasible.reason,
         "scheduler": scheduler,
+        "controller": leader,
         "selector": selector(name),
         "replicas": [written_record(record, _phase(record, members)) for record in outcome.records],
         "conditions": condition_list(conditions, before.get("conditions") or (), generation, now),

@@ -3,6 +3,10 @@
 A pass looks at everything anew (level-triggered): it can be repeated at any time, and an
 interrupted one is simply done again. One runs soon after anything changed, and when the watchdog
 or a drain wants to look.
+
+Plans are written before the objects that they call for, and taken back before those go. So a pass
+that ends anywhere, with the process or with its lease, leaves no half-written gang: whoever comes
+next completes what has a plan and deletes what has none.
 """
 
 import asyncio
@@ -46,6 +50,7 @@ from endpoints.allocation.ledger import Ledger
 from endpoints.kubernetes.cache import CacheSettings
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import KubernetesError
+from endpoints.kubernetes.leading.reign import DeposedError
 
 _log = logging.getLogger(__name__)
 ORPHAN_SECONDS = 2.0
@@ -73,7 +78,11 @@ class ControllerSettings:
 
 
 class CapacityController:
-    """`start`, then it works until `stop`. ``planner`` makes the planner over an inventory."""
+    """`start`, then it works until `stop`. ``planner`` makes the planner over an inventory.
+
+    ``leads``: whether it may write; where several run, each reign has a controller of its own
+    (`endpoints.kubernetes.leading`). ``identity`` is who statuses say leads.
+    """
 
     def __init__(
         self,
@@ -82,6 +91,9 @@ class CapacityController:
         settings: ControllerSettings | None = None,
         traffic: Traffic | None = None,
         clock: Callable[[], float] = time.time,
+        *,
+        leads: Callable[[], bool] = lambda: True,
+        identity: str = "",
     ) -> None:
         self.settings = settings or ControllerSettings()
         self.inventory = Inventory()
@@ -93,6 +105,8 @@ class CapacityController:
         self._planner = planner(self.inventory, self.ledger)
         self._traffic = traffic or UnknownTraffic()
         self._clock = clock
+        self._leads = leads
+        self._identity = identity
         self._served = Served(frozenset())
         self._preempted: dict[str, dict[str, str]] = {}
         self._orphaned: dict[str, float] = {}
@@ -104,7 +118,9 @@ class CapacityController:
         self._served = await discover(self._connection)
         kinds = kinds_of(self._served)
         self._kinds = kinds
-        self._hands = Hands(self._connection, kinds, dry_run=self.settings.dry_run)
+        self._hands = Hands(
+            self._connection, kinds, dry_run=self.settings.dry_run, leads=self._leads
+        )
         self._view = View(
             self._connection,
             kinds,
@@ -139,7 +155,7 @@ class CapacityController:
             self._wake.clear()
             try:
                 pause = await self._pass()
-            except KubernetesError as error:
+            except (KubernetesError, DeposedError) as error:
                 _log.warning("a pass was not finished: %s", error)
                 pause = 1.0
             except Exception:
@@ -154,7 +170,7 @@ class CapacityController:
 
     async def _pass(self) -> float:
         """One look at everything; how long nothing needs to be looked at again, in seconds."""
-        if not self._view.complete:
+        if not (self._view.complete and self._leads()):
             return 1.0
         now = self._clock()
         self._meet_pools()
@@ -384,6 +400,7 @@ class CapacityController:
             generation=pool.generation,
             before=before,
             warnings=warnings,
+            leader=self._identity,
             now=now,
         )
         await self._write_if_new(pool, status)
