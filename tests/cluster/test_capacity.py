@@ -173,9 +173,11 @@ async def test_a_pool_grows_by_whole_replicas_of_a_capacity_and_no_further(
             item = await cluster.objects.get(CAPACITIES, "llama", cluster.namespace)
             wanted: int = item["spec"]["replicas"]["wanted"]
             assert wanted <= 1
-            return wanted == 1
+            # Three are wanted at least, and devices allow one: the allocator hears of both.
+            needed = (item["metadata"].get("annotations") or {}).get("inferway.dev/needed")
+            return wanted == 1 and needed == "3"
 
-        await eventually(grown)  # three are wanted at least, and devices allow one
+        await eventually(grown)
         url = f"http://127.0.0.1:{gateway.admin_port}/debug/scaling"
         async with aiohttp.ClientSession() as http, http.get(url) as response:
             assert "no leaf has 4 free GPUs" in await response.text()

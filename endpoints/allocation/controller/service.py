@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from endpoints.allocation.controller.conditions import status_of
 from endpoints.allocation.controller.course import (
     DRAIN_SECONDS,
@@ -47,12 +49,15 @@ from endpoints.allocation.emission.served import Gangs, NotServedError, Served, 
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.ledger import Ledger
+from endpoints.allocation.shares import TENURE, yields
 from endpoints.kubernetes.cache import CacheSettings
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import KubernetesError
 from endpoints.kubernetes.leading.reign import DeposedError
 
 _log = logging.getLogger(__name__)
+_SHARE_SECONDS = 10.0
+"""Between two looks at whether others have to make room for who lacks something."""
 ORPHAN_SECONDS = 2.0
 """For how long an object's owner must be missing; caches don't all see a change at once."""
 
@@ -73,6 +78,7 @@ class ControllerSettings:
     settle_seconds: float = SETTLE_SECONDS
     patience: Patience = field(default_factory=Patience)
     drivers: Mapping[str, DriverPods] = field(default_factory=dict)
+    tenure_seconds: float = TENURE
     dry_run: bool = False
     caches: CacheSettings | None = None
 
@@ -173,7 +179,7 @@ class CapacityController:
         if not (self._view.complete and self._leads()):
             return 1.0
         now = self._clock()
-        self._meet_pools()
+        self._meet_pools(now)
         self._avoid(now)
         holdings = await self._holdings()
         pause = self.settings.idle_interval
@@ -181,6 +187,9 @@ class CapacityController:
             outcome = await self._manage(pool, holdings, now)
             if outcome is not None and any(one.draining for one in outcome.records):
                 pause = min(pause, self.settings.drain_interval)
+            if outcome is not None and pool.capacity is not None and pool.capacity.gang.shares:
+                short = len(outcome.placed) < outcome.wanted  # a need of a moment is none yet
+                pause = min(pause, _SHARE_SECONDS) if short else pause
             look = pool.watchdog.next_look(now)
             pause = pause if look is None else min(pause, look)
         pause = min(pause, await self._sweep(now))
@@ -189,7 +198,7 @@ class CapacityController:
 
     # --- what is there ---------------------------------------------------------------------------
 
-    def _meet_pools(self) -> None:
+    def _meet_pools(self, now: float) -> None:
         items = {item["metadata"]["uid"]: item for item in self._view.capacities.objects.values()}
         for uid in self.pools.keys() - items.keys():
             self._part_from(self.pools.pop(uid))
@@ -203,6 +212,7 @@ class CapacityController:
             elif pool.item is not item:
                 pool.take(item)
             pool.see(self._view.pods_of(pool))
+            pool.look_at_need(now)
 
     async def _sweep(self, now: float) -> float:
         """Delete what was written for a capacity while it was being deleted; when to look again.
@@ -246,8 +256,28 @@ class CapacityController:
                         priority=pool.capacity.gang.priority,
                         claims=claims,
                         idle=idle,
+                        going=record.draining,
                     )
                 )
+        return found
+
+    def _for(self, taker: ManagedPool, holdings: list[Holding], now: float) -> list[Holding]:
+        """The holdings with what equals yield to this pool, if it shares."""
+        if taker.capacity is None or not taker.capacity.gang.shares:
+            return holdings
+        stake = taker.stake(taker.needs.steady(now))
+        placed = {
+            f"{pool.uid}/{record.name}": (pool, now - record.since)
+            for pool in self.pools.values()
+            for record in pool.records
+            if not record.draining
+        }
+        found = []
+        for one in holdings:
+            pool, age = placed.get(one.replica, (taker, 0.0))
+            tenured = pool is not taker and age >= self.settings.tenure_seconds
+            count = yields(pool.stake(pool.needs.most()), stake) if tenured else 0
+            found.append(replace(one, yields=count) if count else one)
         return found
 
     # --- one capacity ----------------------------------------------------------------------------
@@ -278,7 +308,7 @@ class CapacityController:
                 verdicts=verdicts,
                 in_flight=await self._in_flight(pool),
                 preempted=self._preempted.pop(pool.uid, {}),
-                holdings=holdings,
+                holdings=self._for(pool, holdings, now),
                 drain_seconds=self.settings.drain_seconds,
                 settle_seconds=self.settings.settle_seconds,
                 narrow=lambda plan: narrowing(plan, self.inventory, in_play),
@@ -337,7 +367,9 @@ class CapacityController:
     def _note_evictions(self, outcome: Outcome, whom: str) -> None:
         for eviction in outcome.evictions:
             uid, _, replica = eviction.replica.partition("/")
-            self._preempted.setdefault(uid, {})[replica] = f"{whom} has a higher priority"
+            self._preempted.setdefault(uid, {})[replica] = (
+                f"{whom} goes before it, or has less of what it needs"
+            )
             self._wake.set()
 
     def _changes(self, pool: ManagedPool, outcome: Outcome, gangs: Gangs) -> Changes:
