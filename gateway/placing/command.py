@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import aiohttp
@@ -16,10 +16,14 @@ from rich.markup import escape
 from endpoints.allocation.controller.feed import DriverPods
 from endpoints.allocation.controller.resources import discover, kinds_of
 from endpoints.allocation.controller.service import CapacityController, ControllerSettings
+from endpoints.allocation.controller.topologies import topologies
 from endpoints.allocation.controller.traffic import EngineTraffic
 from endpoints.allocation.controller.watchdog import Patience
 from endpoints.allocation.emission.served import NotServedError
-from endpoints.allocation.planner import Planner
+from endpoints.allocation.inventory import Inventory
+from endpoints.allocation.ledger import Ledger
+from endpoints.allocation.levels import PRESETS
+from endpoints.allocation.planner import Planner, PlannerSettings
 from endpoints.kubernetes.connection import (
     ClusterSettings,
     Connection,
@@ -33,6 +37,7 @@ from endpoints.kubernetes.leading.reign import Leads, Reigns
 from gateway.admin.application import AdminServer
 from gateway.logs import set_up_logging
 from gateway.placing.pages import Post, make_pages
+from gateway.planning.wishes import costs_of, scheme_named
 from gateway.settings import LogSettings
 
 
@@ -44,6 +49,15 @@ class Lease:
     namespace: str | None = None
     pace: ElectionSettings | None = None
     identity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Levels, by name or one by one (NAME=LABEL), and what the planner goes by."""
+
+    topology: str | None = None
+    levels: tuple[str, ...] = ()
+    planner: PlannerSettings = field(default_factory=PlannerSettings)
 
 
 def capacity(
@@ -68,6 +82,24 @@ def capacity(
     pending_seconds: Annotated[
         float, typer.Option(min=1, help="How long pods may be Pending before another place.")
     ] = 120.0,
+    topology: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Levels: {', '.join(PRESETS)}, or a Topology of the cluster (KAI, Kueue, Grove) "
+            "by name. [the cluster's only Topology, else what the nodes' labels show]"
+        ),
+    ] = None,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(help="Own levels, broad to narrow: NAME=LABEL; may be repeated."),
+    ] = None,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(help="What a device costs an hour: CLASS=COST; may be repeated. [1 each]"),
+    ] = None,
+    cheapest: Annotated[
+        bool, typer.Option("--cheapest", help="Of alternatives, the cheapest, not the first.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Have everything checked, and nothing written.")
     ] = False,
@@ -107,6 +139,11 @@ def capacity(
                 settings,
                 lease=None if dry_run else Lease(lease, lease_namespace),
                 admin=None if admin_port is None else (admin_host, admin_port),
+                wishes=Wishes(
+                    topology,
+                    tuple(level or ()),
+                    PlannerSettings(costs_of(cost or ()), cheapest=cheapest),
+                ),
             )
         )
     except (ValueError, OSError, KubernetesError, NotServedError) as error:
@@ -121,6 +158,7 @@ async def run(
     *,
     lease: Lease | None = None,
     admin: tuple[str, int] | None = None,
+    wishes: Wishes | None = None,
     began: Callable[[Post], object] = lambda _: None,
 ) -> None:
     """Until one of the signals comes. Without a ``lease`` it acts as if it were alone.
@@ -136,8 +174,11 @@ async def run(
         connection = await open_connection(cluster)
         running.push_async_callback(connection.close)
         kinds_of(await discover(connection))  # what can't work is said now, whoever leads
+        planner = await _planner(connection, wishes or Wishes())
         session = await running.enter_async_context(aiohttp.ClientSession())
-        post = await _take_post(connection, settings, EngineTraffic(session), lease, running)
+        post = await _take_post(
+            connection, planner, settings, EngineTraffic(session), lease, running
+        )
         if admin is not None:
             server = AdminServer(make_pages(post), *admin)
             running.push_async_callback(server.stop)
@@ -146,8 +187,17 @@ async def run(
         await over.wait()
 
 
+async def _planner(
+    connection: Connection, wishes: Wishes
+) -> Callable[[Inventory, Ledger], Planner]:
+    """Makes planners that know the levels and costs. WishError: there are no such levels."""
+    scheme = scheme_named(await topologies(connection), wishes.topology, wishes.levels)
+    return lambda inventory, ledger: Planner(inventory, ledger, wishes.planner, scheme)
+
+
 async def _take_post(
     connection: Connection,
+    planner: Callable[[Inventory, Ledger], Planner],
     settings: ControllerSettings,
     traffic: EngineTraffic,
     lease: Lease | None,
@@ -155,7 +205,7 @@ async def _take_post(
 ) -> Post:
     """Begin alone, or run for the lease."""
     if lease is None:
-        alone = CapacityController(connection, Planner, settings, traffic)
+        alone = CapacityController(connection, planner, settings, traffic)
         await alone.start()
         running.push_async_callback(alone.stop)
         return Post(None, None, alone)
@@ -170,7 +220,7 @@ async def _take_post(
     def make(leads: Leads) -> CapacityController:
         return CapacityController(
             connection,
-            Planner,
+            planner,
             settings,
             traffic,
             leads=leads,

@@ -13,14 +13,17 @@ import pytest
 
 from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.allocation.controller.service import CapacityController, ControllerSettings
+from endpoints.allocation.controller.topologies import topologies
 from endpoints.allocation.emission.identity import Object
+from endpoints.allocation.planner import PlannerSettings
 from endpoints.kubernetes.connection import ClusterSettings
 from endpoints.kubernetes.leading.election import ElectionSettings
 from endpoints.kubernetes.leading.leader import Leader
 from endpoints.kubernetes.leading.reign import Reigns
-from endpoints.kubernetes.resources import LEASES, PODS
-from gateway.placing.command import Lease, run
+from endpoints.kubernetes.resources import LEASES, PODS, Resource
+from gateway.placing.command import Lease, Wishes, run
 from gateway.placing.pages import Post
+from gateway.planning.wishes import WishError, scheme_named
 from tests.support.capacity_stage import Stage, capacity_stage
 from tests.support.clusters import QUICK, Cluster, eventually
 from tests.support.envoy import free_port
@@ -237,6 +240,54 @@ async def test_the_command_runs_for_the_lease_and_tells_who_leads(
             await eventually(lambda: _leads(session, left))
             os.kill(os.getpid(), signal.SIGUSR2 if leader == "b" else signal.SIGUSR1)
         await asyncio.gather(*tasks)
+
+
+async def test_the_command_knows_own_levels_topologies_and_costs(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    server = cluster.stand_in_only("the command is given a kubeconfig of its own")
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG.format(url=server.url))
+    topology = {
+        "apiVersion": "kai.scheduler/v1alpha1",
+        "kind": "Topology",
+        "metadata": {"name": "hall"},
+        "spec": {"levels": [{"nodeLabel": "example.com/row"}]},
+    }
+    kind = Resource("kai.scheduler", "v1alpha1", "topologies", "Topology", namespaced=False)
+    await cluster.objects.create(kind, topology)
+    found = await topologies(cluster.connection)
+    assert [level.name for level in found["hall"].levels()][:2] == ["row", "host"]
+    async with capacity_stage(cluster, without=_NO_GANGS) as stage:
+        await stage.stop_controller()
+        for node, row in (("a", "1"), ("b", "1"), ("c", "2")):
+            await stage.add_node(node, gpus=1, **{"example.com/row": row})
+        settings = ControllerSettings(namespace=cluster.namespace, interval=0.01, caches=QUICK)
+        costs = PlannerSettings({stage.device_class: 3.0})
+        own = Wishes(levels=("r=example.com/row",))
+        for wishes, level in ((Wishes(planner=costs), "row"), (own, "r")):
+            task = asyncio.create_task(
+                run(
+                    ClusterSettings(kubeconfig=str(kubeconfig)),
+                    settings,
+                    signals=(signal.SIGUSR1,),
+                    wishes=wishes,
+                )
+            )
+            name = f"llama-{level}"
+            await stage.apply(
+                name, 2, pods=2, topology={"required": level}, budget={"costPerHour": 9.0}
+            )
+            await stage.ready(name, 1)
+            status = await stage.status(name)
+            assert status["replicas"][0]["domain"] == f"{level} 1"
+            assert status["replicas"][0]["plan"]["cost"] == (6.0 if level == "row" else 2.0)
+            await cluster.objects.delete(CAPACITIES, name, cluster.namespace)
+            await eventually(lambda name=name: _nothing_left(stage, name))  # type: ignore[misc]
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await task
+    with pytest.raises(WishError, match=r"there is no 'hal'; there are .*hall"):
+        scheme_named(found, "hal", ())
 
 
 async def _page(session: aiohttp.ClientSession, port: int, path: str) -> str:

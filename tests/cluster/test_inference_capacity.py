@@ -198,6 +198,34 @@ async def test_a_lost_node_is_left_at_once(cluster: Cluster) -> None:
         await eventually(moved)
 
 
+async def test_what_could_be_moved_to_make_room_is_said(cluster: Cluster) -> None:
+    async with capacity_stage(cluster, without=_NO_GANGS) as stage:
+        for name in ("a", "b"):
+            await stage.add_node(name, gpus=2)
+        await stage.apply("small", 2, topology={"spread": "kubernetes.io/hostname"})
+        await stage.ready("small", 2)
+        pods = await stage.pods("small")
+        assert len({pod["spec"]["nodeName"] for pod in pods}) == 2, "spread, when asked"
+        await stage.apply("pair", 1, count=2)
+
+        async def advised() -> bool:
+            return bool((await stage.status("pair")).get("advice"))
+
+        await eventually(advised)
+        advice = (await stage.status("pair"))["advice"]
+        assert advice.startswith("moving small-")
+        assert advice.endswith("would make room for one more")
+        await eventually(lambda: _told(stage, "Fragmented"))
+        assert len(await stage.pods("pair")) == 0
+        await stage.add_node("c", gpus=2)
+        await stage.ready("pair", 1)
+        assert (await stage.status("pair"))["advice"] == ""
+
+
+async def _told(stage: Stage, reason: str) -> bool:
+    return any(event["reason"] == reason for event in await stage.events())
+
+
 async def test_idle_replicas_of_lower_priority_make_room(cluster: Cluster) -> None:
     async with capacity_stage(cluster, without=_NO_GANGS) as stage:
         await stage.add_node("a", gpus=2)

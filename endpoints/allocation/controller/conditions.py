@@ -60,11 +60,12 @@ def status_of(
     before: Object,
     warnings: Sequence[str],
     leader: str = "",
+    advice: str = "",
     now: float,
 ) -> Object:
     """The whole status. ``before`` is the last one; ``warnings`` is what the watchdog minds.
 
-    ``leader``: which of several controllers says so.
+    ``leader``: which of several controllers says so. ``advice``: what to move to make room.
     """
     placed = outcome.placed
     ready = [record for record in placed if _standing(record, members) is Standing.READY]
@@ -87,6 +88,7 @@ def status_of(
         "placed": len(placed),
         "ready": len(ready),
         "limit": outcome.limit or feasible.reason,
+        "advice": advice,
         "scheduler": scheduler,
         "controller": leader,
         "selector": selector(name),

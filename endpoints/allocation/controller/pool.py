@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from endpoints.allocation.controller.conditions import condition_list, invalid
 from endpoints.allocation.controller.course import needed_of
@@ -37,6 +38,10 @@ class ManagedPool:
     members: Mapping[str, Sequence[Member]] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
     """What its scaler has needed lately."""
+    advice: str = ""
+    """What could be moved to make room; "" while nothing is missing, or nothing helps."""
+    advised: float = -inf
+    """When that was last looked for."""
     status: Object | None = None
     """The last one that was written."""
 

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from msgspec.structs import replace
 
@@ -58,6 +59,9 @@ from endpoints.kubernetes.leading.reign import DeposedError
 _log = logging.getLogger(__name__)
 _SHARE_SECONDS = 10.0
 """Between two looks at whether others have to make room for who lacks something."""
+ADVICE_SECONDS = 60.0
+"""Between two looks for what could be moved; each plans for every replica that it looks at."""
+_MOST_MOVES = 16
 ORPHAN_SECONDS = 2.0
 """For how long an object's owner must be missing; caches don't all see a change at once."""
 
@@ -257,6 +261,8 @@ class CapacityController:
                         claims=claims,
                         idle=idle,
                         going=record.draining,
+                        movable=not record.draining,
+                        gang=record.plan.gang,
                     )
                 )
         return found
@@ -317,6 +323,7 @@ class CapacityController:
             now,
         )
         self._note_evictions(outcome, capacity.name)
+        advised = self._advise(pool, outcome, holdings, now)
         try:
             todo = self._changes(pool, outcome, gangs)
         except EmissionError as error:
@@ -333,6 +340,8 @@ class CapacityController:
             warnings = [*suspicions, *refused]
             await self._write(pool, outcome, gangs, warnings, now)
         told = [*outcome.happenings, *(Happening("Refused", one, True) for one in refused)]
+        if advised:
+            told.append(Happening("Fragmented", advised))
         if pool.unreadable:
             told.append(Happening("RecordLost", pool.unreadable, True))
             pool.unreadable = ""
@@ -363,6 +372,25 @@ class CapacityController:
             for record in pool.records
             if record.draining
         }
+
+    def _advise(
+        self, pool: ManagedPool, outcome: Outcome, holdings: list[Holding], now: float
+    ) -> str:
+        """Look for one move that would make room for what has none; the advice if it is news."""
+        if len(outcome.placed) >= outcome.wanted or outcome.evictions:
+            pool.advice, pool.advised = "", -inf
+            return ""
+        if pool.capacity is None or now - pool.advised < ADVICE_SECONDS:
+            return ""
+        pool.advised, before = now, pool.advice
+        smallest = sorted(holdings, key=lambda one: len(one.claims))[:_MOST_MOVES]
+        found = self._planner.advise(pool.capacity.gang, now, smallest)
+        pool.advice = ""
+        if found is not None:
+            nodes = ", ".join(dict.fromkeys(pod.node for pod in found.moved.pods))
+            replica = found.holding.replica.partition("/")[2]
+            pool.advice = f"moving {replica} to {nodes} would make room for one more"
+        return pool.advice if pool.advice != before else ""
 
     def _note_evictions(self, outcome: Outcome, whom: str) -> None:
         for eviction in outcome.evictions:
@@ -433,6 +461,7 @@ class CapacityController:
             before=before,
             warnings=warnings,
             leader=self._identity,
+            advice=pool.advice,
             now=now,
         )
         await self._write_if_new(pool, status)

@@ -158,6 +158,24 @@ def test_replicas_are_spread_when_asked() -> None:
     assert seen[:2] == ["b0", "c0"]
 
 
+@pytest.mark.parametrize("required", [None, "spine"])
+def test_replicas_are_spread_inside_of_what_holds_each_whole(required: str | None) -> None:
+    held = inventory(*cluster([2, 2], [4], [1]))
+    planner = Planner(held)
+    gang = Gang("p", (role("w", 2),), reach=Reach(required), spread="leaf")
+    found = []
+    for replica in range(4):
+        plan = planner.plan(gang, 0.0)
+        assert isinstance(plan, Plan)
+        planner.ledger.reserve(f"p/{replica}", plan, 0.0)
+        found.append({node[0] for node in nodes(plan)})
+    assert [len(leaves) for leaves in found] == [1, 1, 1, 1]
+    assert found[0] | found[1] == {"a", "b"}
+    assert found[2] | found[3] == {"a", "b"}
+    big = Gang("p", (role("w", 5),), spread="leaf")
+    assert isinstance(Planner(held).plan(big, 0.0), Plan), "too big for one of them: across"
+
+
 def test_two_gangs_racing_do_not_plan_the_same_devices() -> None:
     held = inventory(*cluster([4]))
     planner = Planner(held)
