@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
-from endpoints.allocation.controller.limits import CapacityLimit
+from endpoints.allocation.controller.limits import Aims, CapacityLimit
 from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.kubernetes.connection import (
     ClusterSettings,
@@ -162,7 +163,10 @@ class Capacity:
         for name, role in wanted.roles.items():
             clustered = clustered or role.target is not None
             actuators[Role(name)] = await self._actuator(pool, name, role)
+        limit = self._ceiling(wanted)
         scaling = scaling_settings(wanted, self._objective)
+        if limit is not None and wanted.objective is None:
+            scaling = aimed(scaling, await limit.aims())
         collector = Collector(pool.name, scaling)
         collector.attach(router)
         controller = Controller(
@@ -179,7 +183,7 @@ class Capacity:
             decider=make_scaling_policy(wanted.policy).decide,
             grace=wanted.grace,
             dry_run=advises_only(wanted),
-            ceiling=self._ceiling(wanted),
+            ceiling=limit,
             starts=self._starts,
         )
         self.rooms.add(room)
@@ -321,6 +325,19 @@ def scaling_settings(pool: ScaledPoolSettings, objective: ObjectiveSettings) -> 
         down=_pace(pool.down),
         idle=pool.idle,
         edit_hold=0.0 if advises_only(pool) else pool.edit_hold,
+    )
+
+
+def aimed(settings: ScalingSettings, aims: Aims) -> ScalingSettings:
+    """With what an InferenceCapacity's own objective says, where it says anything."""
+    goal = settings.objective
+    return replace(
+        settings,
+        objective=Objective(
+            goal.ttft if aims.ttft is None else aims.ttft,
+            goal.itl if aims.itl is None else aims.itl,
+            goal.percentile if aims.attainment is None else aims.attainment,
+        ),
     )
 
 

@@ -141,7 +141,7 @@ async def test_a_pool_grows_by_whole_replicas_of_a_capacity_and_no_further(
             "apiVersion": "inferway.dev/v1alpha1",
             "kind": "InferenceCapacity",
             "metadata": {"name": "llama", "namespace": cluster.namespace},
-            "spec": {"replicas": {"wanted": 0, "max": 9}},
+            "spec": {"replicas": {"wanted": 0, "max": 9}, "slo": {"ttftSeconds": 0.7}},
         },
         cluster.namespace,
     )
@@ -178,6 +178,10 @@ async def test_a_pool_grows_by_whole_replicas_of_a_capacity_and_no_further(
             return wanted == 1 and needed == "3"
 
         await eventually(grown)
+        assert gateway.capacity is not None
+        (controller,) = gateway.capacity.controllers.values()
+        objective = controller.settings.objective
+        assert (objective.ttft, objective.itl) == (0.7, settings.routing.objective.itl)
         url = f"http://127.0.0.1:{gateway.admin_port}/debug/scaling"
         async with aiohttp.ClientSession() as http, http.get(url) as response:
             assert "no leaf has 4 free GPUs" in await response.text()
