@@ -112,7 +112,7 @@ def within_ceiling(
     for role, limit in ceiling.items():
         if role not in needs:
             continue
-        most = max(limit.after_preemption, observation.role(role).replicas.ready)
+        most = max(limit.now, limit.after_preemption, observation.role(role).replicas.ready)
         if needs[role] > most:
             now = f", {limit.now} of them now" if limit.now < limit.after_preemption else ""
             reason = f"no more than {most} can run{now}: {limit.reason}"
