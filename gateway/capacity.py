@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
-from endpoints.allocation.controller.limits import CapacityLimit
+from endpoints.allocation.controller.limits import Aims, CapacityLimit
 from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.kubernetes.connection import (
     ClusterSettings,
@@ -15,6 +16,7 @@ from endpoints.kubernetes.connection import (
 )
 from endpoints.kubernetes.connection import own_namespace as namespace_here
 from endpoints.kubernetes.errors import KubernetesError
+from endpoints.kubernetes.leading.leader import Leader
 from endpoints.kubernetes.objects import Objects
 from endpoints.scaling.actuators.actuator import Actuator, ActuatorError
 from endpoints.scaling.actuators.advice import AdviceOnly
@@ -22,11 +24,10 @@ from endpoints.scaling.actuators.kubernetes import KubernetesActuator, TargetRef
 from endpoints.scaling.actuators.processes import ProcessActuator, ProcessTemplate
 from endpoints.scaling.collector import Collector
 from endpoints.scaling.controller import Controller
-from endpoints.scaling.leader import Leader
 from endpoints.scaling.policies import make_scaling_policy
 from endpoints.scaling.role import ROLE_LABEL, Role
 from endpoints.scaling.settings import Bounds, Objective, Pace, ScalingSettings
-from endpoints.scaling.sharing import Share, share_of
+from endpoints.scaling.sharing import Share, TrafficNotes, share_of
 from endpoints.scaling.starts import Starts
 from gateway.pool import Pool
 from gateway.scalers.externalmetrics import ExternalMetricsServer
@@ -81,6 +82,7 @@ class Capacity:
         self._running = AsyncExitStack()
         self._connection: Connection | None = None
         self._leader: Leader | None = None
+        self._notes = TrafficNotes(self._shares)
         most = settings.most_starting
         self._starts = None if most is None else Starts(most)
         self._locals: dict[str, list[ProcessActuator]] = {}
@@ -136,7 +138,7 @@ class Capacity:
                 settings.lease,
                 clock=self._clock,
                 changed=self._wake,
-                shares=self._shares,
+                notes=self._notes,
             )
             await self._leader.start()
             self._running.push_async_callback(self._leader.stop)
@@ -161,7 +163,10 @@ class Capacity:
         for name, role in wanted.roles.items():
             clustered = clustered or role.target is not None
             actuators[Role(name)] = await self._actuator(pool, name, role)
+        limit = self._ceiling(wanted)
         scaling = scaling_settings(wanted, self._objective)
+        if limit is not None and wanted.objective is None:
+            scaling = aimed(scaling, await limit.aims())
         collector = Collector(pool.name, scaling)
         collector.attach(router)
         controller = Controller(
@@ -178,7 +183,7 @@ class Capacity:
             decider=make_scaling_policy(wanted.policy).decide,
             grace=wanted.grace,
             dry_run=advises_only(wanted),
-            ceiling=self._ceiling(wanted),
+            ceiling=limit,
             starts=self._starts,
         )
         self.rooms.add(room)
@@ -280,7 +285,7 @@ class Capacity:
         }
 
     def _others(self, pool: str) -> tuple[Share, ...]:
-        return () if self._leader is None else self._leader.others.of(pool, self._clock())
+        return self._notes.of(pool, self._clock())
 
     def _wake(self) -> None:
         for controller in self.controllers.values():
@@ -320,6 +325,19 @@ def scaling_settings(pool: ScaledPoolSettings, objective: ObjectiveSettings) -> 
         down=_pace(pool.down),
         idle=pool.idle,
         edit_hold=0.0 if advises_only(pool) else pool.edit_hold,
+    )
+
+
+def aimed(settings: ScalingSettings, aims: Aims) -> ScalingSettings:
+    """With what an InferenceCapacity's own objective says, where it says anything."""
+    goal = settings.objective
+    return replace(
+        settings,
+        objective=Objective(
+            goal.ttft if aims.ttft is None else aims.ttft,
+            goal.itl if aims.itl is None else aims.itl,
+            goal.percentile if aims.attainment is None else aims.attainment,
+        ),
     )
 
 

@@ -9,7 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster.agreement import Agreement, agreement
-from bench.cluster.contest import CLOSED, IGNORED, Figures, checks, contest, together
+from bench.cluster.contest import (
+    CLOSED,
+    IGNORED,
+    MODERATE,
+    OVERSUBSCRIBING,
+    Figures,
+    checks,
+    contest,
+    together,
+)
 from bench.cluster.scenarios import scenario
 from bench.conclusion import Json, conclude, console_for
 from bench.results import Check, at_least, at_most, results
@@ -21,7 +30,15 @@ _AGREEING: Final = 0.99
 def cluster(
     *,
     hours: Annotated[float, typer.Option(min=0.1, help="Hours of traffic, in virtual time.")] = 1.0,
-    seeds: Annotated[int, typer.Option(min=1, help="Clusters and traffics.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Clusters and traffics, of each load.")] = 4,
+    load: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.05,
+            help="So many times the usual traffic; may be repeated. "
+            f"[{MODERATE:g} and {OVERSUBSCRIBING:g}]",
+        ),
+    ] = None,
     scenarios: Annotated[
         int, typer.Option(min=1, help="Random clusters whose plans a scheduler carries out.")
     ] = 200,
@@ -34,14 +51,20 @@ def cluster(
     two pools compete for a fragmented cluster, once bounded by the allocator, once not.
     """
     console = console_for()
+    loads = load or [MODERATE, OVERSUBSCRIBING]
     with console.status("planning and scheduling") as status:
         agreements = [agreement(scenario(seed)) for seed in range(scenarios)]
         played = [
-            contest(way, hours, seed, trace, status.update)
+            contest(way, hours, seed, trace, status.update, load=some)
+            for some in loads
             for seed in range(seeds)
             for way in (CLOSED, IGNORED)
         ]
-    sums = [together([one for one in played if one.way == way]) for way in (CLOSED, IGNORED)]
+    sums = [
+        together([one for one in played if (one.way, one.load) == (way, some)])
+        for some in loads
+        for way in (CLOSED, IGNORED)
+    ]
     console.print(_sheet(sums))
     conclude(
         results(
@@ -49,13 +72,17 @@ def cluster(
             parameters={
                 "hours": hours,
                 "seeds": seeds,
+                "loads": loads,
                 "scenarios": scenarios,
                 "trace": trace,
             },
             notes=["the scheduler, its machines and the engines are simulated, in virtual time"],
             rounds=[*to_builtins(played), *to_builtins(agreements)],
             medians=to_builtins(sums),
-            checks=[*_agreement_checks(agreements), *checks(*sums)],
+            checks=[
+                *_agreement_checks(agreements),
+                *(one for at in range(0, len(sums), 2) for one in checks(*sums[at : at + 2])),
+            ],
         ),
         json,
         console,
@@ -101,7 +128,7 @@ def _sheet(found: Sequence[Figures]) -> Table:
     table = Table(title="two pools, one cluster")
     table.add_column("")
     for one in found:
-        table.add_column(one.way, justify="right")
+        table.add_column(f"{one.way}\nload {one.load:g}", justify="right")
     for name, words, form in _WORDS:
         table.add_row(words, *(format(getattr(one, name), form) for one in found))
     return table

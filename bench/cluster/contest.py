@@ -2,10 +2,12 @@
 
 The cluster: nodes of eight GPUs under leaf switches, of which others hold some here and there. A
 big model's replica is four pods of two GPUs each under one switch; a smaller one's is one pod of
-two GPUs. Both have their peaks at about the same time, and together they want more than there is.
+two GPUs. Both have their peaks at about the same time, and together they want more than there is,
+at most times or only at their peaks, as the ``load`` is.
 
 - *closed loop*: the scaler is bounded by what the allocator says can exist, whole replicas are
-  planned, and their pods go where they were planned;
+  planned, their pods go where they were planned, and of two pools the better served one gives idle
+  replicas up to the other (``preemption: FairShare``);
 - *devices ignored*: the same scaler, unbounded; its pods claim the same devices, with affinity to
   each other under one switch, and a scheduler that knows no gangs gives them what it finds.
 """
@@ -21,6 +23,7 @@ from typing import Final
 from msgspec import Struct
 
 from bench.cluster.machines import Machines
+from bench.cluster.market import Market
 from bench.cluster.parts import (
     CLASS,
     DRIVER,
@@ -38,7 +41,7 @@ from bench.fleet.settings import Timing
 from bench.replay.presets import EngineSettings, preset
 from bench.replay.timeline import Timeline
 from bench.replay.workload import Workload
-from bench.replay.workloads import load
+from bench.replay.workloads import load as recorded
 from bench.results import Check, at_least, at_most
 from bench.scaling.figures import attained
 from bench.scaling.patterns import diurnal, spikes
@@ -52,6 +55,9 @@ from endpoints.scaling.settings import Bounds, Objective, ScalingSettings
 
 CLOSED: Final = "closed loop"
 IGNORED: Final = "devices ignored"
+MODERATE: Final = 0.6
+"""Share of the usual traffic for which there are devices at most times, though not at all."""
+OVERSUBSCRIBING: Final = 1.0
 LONG_PENDING: Final = 60.0
 _LEAVES: Final = 3
 _NODES: Final = 4  # under each
@@ -113,13 +119,17 @@ POOLS: Final = (
 
 
 class Figures(Struct, frozen=True):
-    """One way to scale. ``device_hours`` run up to the last arrival, idle and useless ones too.
+    """One way to scale, with ``load`` times the usual traffic, for one seed or some together.
+
+    ``device_hours`` run up to the last arrival, idle and useless ones too.
 
     ``long_pending``: pods that had no node for more than a minute; ``partial_hours``: device-hours
     of replicas that waited for the rest of their pods.
     """
 
     way: str
+    load: float
+    seeds: tuple[int, ...]
     requests: int
     attainment: float
     attainment_big: float
@@ -140,13 +150,15 @@ def contest(
     seed: int,
     trace: str = "sample",
     progress: Callable[[str], object] = lambda _: None,
+    *,
+    load: float = OVERSUBSCRIBING,
 ) -> Figures:
-    """Play one of the ways."""
+    """Play one of the ways. ``load``: so many times the usual traffic."""
     began = perf_counter()
     collecting = gc.isenabled()
     gc.disable()
     try:
-        machines, pools = _set_up(way, hours, seed, load(trace).workload)
+        machines, pools = _set_up(way, hours, seed, recorded(trace).workload, load)
         end = max(pool.last for pool in pools)
         machines.schedule()
         paid = 0.0
@@ -166,7 +178,8 @@ def contest(
         if collecting:
             gc.enable()
     wall = perf_counter() - began
-    return _figures(way, machines, {pool.name: pool.result(wall) for pool in pools}, paid, wall)
+    played = {pool.name: pool.result(wall) for pool in pools}
+    return _figures(way, load, seed, machines, played, paid, wall)
 
 
 def inventory(seed: int) -> Inventory:
@@ -214,27 +227,31 @@ def capacity_of(pool: Contestant) -> Capacity:
                     }
                 ],
                 "topology": dict(pool.topology),
+                "preemption": "FairShare",
             },
         }
     )
 
 
 def _set_up(
-    way: str, hours: float, seed: int, trace: Workload
+    way: str, hours: float, seed: int, trace: Workload, load: float
 ) -> tuple[Machines, list[ContestPool]]:
     timeline = Timeline()
     machines = Machines(timeline, inventory(seed), Random(f"scheduler {seed}"))
     planner = Planner(machines.inventory, Ledger())
     machines.start()
+    market = Market(machines.claims)
     pools = []
     for one in POOLS:
         capacity = capacity_of(one)
         seats: Seats = (
-            PlannedSeats(capacity, planner, machines, one.most)
+            PlannedSeats(capacity, planner, machines, one.most, market)
             if way == CLOSED
             else HopedForSeats(capacity, machines)
         )
-        workload = at_rate(trace, one.name, one.rate(hours, seed), hours * 3_600.0, seed)
+        workload = at_rate(
+            trace, one.name, _scaled(one.rate(hours, seed), load), hours * 3_600.0, seed
+        )
         scene = Scene(
             workload=workload,
             engine=one.engine,
@@ -250,11 +267,22 @@ def _set_up(
     for pool in pools:
         machines.freed.append(pool.room_again)
         pool.begin()
+    market.pools.update({pool.name: pool for pool in pools})
     return machines, pools
 
 
+def _scaled(rate: Callable[[float], float], load: float) -> Callable[[float], float]:
+    return lambda at: load * rate(at)
+
+
 def _figures(
-    way: str, machines: Machines, played: Mapping[str, Played], paid: float, wall: float
+    way: str,
+    load: float,
+    seed: int,
+    machines: Machines,
+    played: Mapping[str, Played],
+    paid: float,
+    wall: float,
 ) -> Figures:
     now, objective = machines.timeline.now, Objective(ttft=4.0, itl=0.1)
     good = {
@@ -264,6 +292,8 @@ def _figures(
     waits = [pod.pending_seconds(now) for pod in machines.pods]
     return Figures(
         way=way,
+        load=load,
+        seeds=(seed,),
         requests=sum(total.values()),
         attainment=sum(good.values()) / sum(total.values()),
         attainment_big=good["big"] / total["big"],
@@ -280,7 +310,7 @@ def _figures(
 
 
 def together(found: Sequence[Figures]) -> Figures:
-    """One way's plays as one: sums, and attainment over all requests."""
+    """Plays of one way and load as one: sums, and attainment over all requests."""
     requests = sum(one.requests for one in found)
 
     def mean(name: str) -> float:
@@ -289,6 +319,8 @@ def together(found: Sequence[Figures]) -> Figures:
 
     return Figures(
         way=found[0].way,
+        load=found[0].load,
+        seeds=tuple(seed for one in found for seed in one.seeds),
         requests=requests,
         attainment=mean("attainment"),
         attainment_big=mean("attainment_big"),
@@ -306,11 +338,14 @@ def together(found: Sequence[Figures]) -> Figures:
 
 def checks(closed: Figures, ignored: Figures) -> list[Check]:
     """The closed loop leaves nothing Pending, serves no worse, and takes fewer devices."""
+    at = f"load {closed.load:g}: "
     return [
-        at_most("pods Pending > 60 s, closed loop", closed.long_pending, 0, "pods"),
-        at_least("SLO attainment, closed loop", closed.attainment, ignored.attainment, "share"),
+        at_most(f"{at}pods Pending > 60 s, closed loop", closed.long_pending, 0, "pods"),
+        at_least(
+            f"{at}SLO attainment, closed loop", closed.attainment, ignored.attainment, "share"
+        ),
         at_most(
-            "device-hours, closed loop",
+            f"{at}device-hours, closed loop",
             closed.device_hours,
             ignored.device_hours,
             "device-hours",

@@ -108,6 +108,14 @@ class Machines:
         for told in self.freed:
             self.timeline.at(self.timeline.now, told)
 
+    def claims(self, group: str) -> tuple[str, ...]:
+        """The names of a group's claims."""
+        return tuple(
+            f"default/{pod.name}-{number}"
+            for pod in self._groups[group].pods
+            for number in range(len(pod.claims))
+        )
+
     def schedule(self) -> None:
         """One round of the scheduler, now."""
         self._changed = False

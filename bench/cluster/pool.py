@@ -1,6 +1,6 @@
 """One pool in the contest: gateway, scaler and engines of `bench.scaling`, on claimed devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from bench.cluster.seats import Seats
@@ -10,6 +10,7 @@ from bench.replay.prompts import MODEL
 from bench.replay.timeline import Timeline
 from bench.scaling.fleet import ElasticFleet, Life, Member, fewest_requests
 from bench.scaling.simulation import Scene, Simulation
+from endpoints.allocation.shares import Needs
 from endpoints.scaling.policies import DEFAULT, make_scaling_policy
 from endpoints.scaling.role import Role
 from routing.endpoint import Endpoint
@@ -43,6 +44,18 @@ class SeatedFleet(ElasticFleet):
         if member.life is Life.GONE:
             self._seats.leave(member.name)
 
+    def idle(self) -> Iterator[Member]:
+        """Those that are ready and have nothing to do."""
+        for member in self.members.values():
+            if member.life is Life.READY and not member.flights:
+                yield member
+
+    def give_up(self, names: Sequence[str]) -> None:
+        """Others need their devices: fewer are wanted, until the scaler says otherwise."""
+        for name in names:
+            self._drain(self.members[name])
+        self.target = self.counted(Life.STARTING, Life.READY)
+
     def _start(self, at_once: bool) -> None:
         name = f"{self._name}-{self._born}"
         self._born += 1
@@ -75,8 +88,9 @@ class ContestPool(Simulation):
         self.last = self._last
         self._seats = seats
         self._bounded = False
+        self.needs = Needs()
         self._timeline = timeline
-        self._fleet = SeatedFleet(
+        self._fleet: SeatedFleet = SeatedFleet(
             name,
             seats,
             scene.engine,
@@ -95,6 +109,11 @@ class ContestPool(Simulation):
         self._timeline.at(0.0, self._sample)
         self._timeline.at(self._arrivals[0].at, self._arrive, 0)
         self._timeline.at(self._last, self._account)
+
+    @property
+    def fleet(self) -> SeatedFleet:
+        """Its endpoints."""
+        return self._fleet
 
     @property
     def over(self) -> bool:
@@ -120,6 +139,7 @@ class ContestPool(Simulation):
         ceiling = None if bound is None else {Role.BOTH: bound}
         wanted, self._memory = self._policy.decide(observed, settings, self._memory, ceiling, now)
         count = wanted.replicas[Role.BOTH]
+        self.needs.note(wanted.needs[Role.BOTH], now)
         self._bounded = any(one.name == "ceiling" for one in wanted.receipt.bounds)
         if count != self._fleet.target:
             self._targets.append((now, count))

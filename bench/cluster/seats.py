@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bench.cluster.machines import Machines
+from bench.cluster.market import Market
 from bench.cluster.parts import Object
 from endpoints.allocation.controller.record import revision_of
 from endpoints.allocation.emission.changes import written
@@ -37,11 +38,19 @@ class Seats(Protocol):
 class PlannedSeats:
     """Each replica is planned whole, and its pods are written as the controller writes them."""
 
-    def __init__(self, capacity: Capacity, planner: Planner, machines: Machines, most: int) -> None:
+    def __init__(
+        self,
+        capacity: Capacity,
+        planner: Planner,
+        machines: Machines,
+        most: int,
+        market: Market,
+    ) -> None:
         self._capacity = capacity
         self._planner = planner
         self._machines = machines
         self._most = most
+        self._market = market
         self._setting = Setting(
             owner=Owner(capacity.name, capacity.namespace, capacity.name, capacity.gang.pool),
             scheduler=capacity.spec.scheduler,
@@ -53,7 +62,11 @@ class PlannedSeats:
     def take(self, replica: str, scheduled: Callable[[], object]) -> bool:
         """Plan, reserve, create; False when there is no place."""
         now, planner = self._machines.timeline.now, self._planner
-        plan = planner.plan(self._capacity.gang, now)
+        gang = self._capacity.gang
+        plan = planner.plan(gang, now, self._market.holdings(gang, now))
+        if isinstance(plan, Plan) and plan.evictions:
+            self._market.give_up(plan.evictions)  # they are idle: their devices are free at once
+            plan = planner.plan(gang, now)
         if not isinstance(plan, Plan):
             self.refused += 1
             return False
@@ -101,8 +114,9 @@ class PlannedSeats:
 
     def ceiling(self, present: int) -> Ceiling:
         """What the planner says."""
+        gang, now = self._capacity.gang, self._machines.timeline.now
         more = self._planner.feasible(
-            self._capacity.gang, self._machines.timeline.now, most=max(self._most - present, 0)
+            gang, now, self._market.holdings(gang, now), max(self._most - present, 0)
         )
         return Ceiling(present + more.now, present + more.after_preemption, more.reason)
 

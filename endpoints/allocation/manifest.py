@@ -133,7 +133,8 @@ def _gang(name: str, namespace: str, spec: CapacitySpec) -> tuple[needs.Gang, li
         near=topology.near,
         spread=topology.spread,
         priority=spec.priority,
-        preempts=spec.preemption == "LowerPriority",
+        preempts=spec.preemption != "Never",
+        shares=spec.preemption == "FairShare",
     )
     return gang, problems
 

@@ -97,7 +97,8 @@ class Gang(Struct, frozen=True):
 
     ``spread``: a level over whose domains the pool's replicas are spread. ``near``: a level that
     roles should share, as key-value caches move between them. ``preempts``: idle replicas of
-    pools with lower ``priority`` may be taken away for it.
+    pools with lower ``priority`` may be taken away for it. ``shares``: of the same priority, too,
+    where they are better served.
     """
 
     pool: str
@@ -108,6 +109,7 @@ class Gang(Struct, frozen=True):
     spread: str | None = None
     priority: int = DEFAULT_PRIORITY
     preempts: bool = False
+    shares: bool = False
 
     @property
     def pods(self) -> int:

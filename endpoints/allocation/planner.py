@@ -4,6 +4,7 @@ Nothing here changes the cluster, and nothing reads a clock. A plan is made on t
 is, beside what the ledger reserves at ``now``.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
@@ -109,8 +110,12 @@ class Planner:
         count, stop = self._count(gang, reserved, (), now, most)
         after = count
         victims = evictable(gang, held) if gang.preempts and count < most else ()
-        if victims:
-            after = max(count, self._count(gang, reserved, victims, now, most)[0])
+        lower = [one for one in victims if one.going or one.priority < gang.priority]
+        if lower:
+            after = max(count, self._count(gang, reserved, lower, now, most)[0])
+        if stop is not None and not after and victims:
+            # Equals give way for one replica at a time, as each one changes the shares.
+            after = int(isinstance(self._preempting(gang, reserved, victims, now, stop), Plan))
         if stop is None:
             return Feasible(count, after, f"counted up to {most}", capped=True)
         return Feasible(count, after, stop.reason, after >= most, stop.refusals)
@@ -292,12 +297,14 @@ class Planner:
             return refused
         needed = list(self._in_the_way(found, victims))
         # Those that matter most are spared first.
-        for holding in sorted(needed[:_MOST_PRUNED], key=lambda one: -one.priority):
+        for holding in sorted(needed[:_MOST_PRUNED], key=lambda one: (one.going, -one.priority)):
             fewer = [one for one in needed if one is not holding]
             again = self._plan(gang, overlay_of(reserved, fewer), now, False)
             if isinstance(again, Plan):
                 needed = list(self._in_the_way(again, fewer))
                 found = again
+        if not _allowed(gang, needed):
+            return refused
         evictions = tuple(Eviction(one.pool, one.replica) for one in needed)
         return replace(found, evictions=evictions, refusals=refused.refusals)
 
@@ -327,10 +334,29 @@ class Advice(Struct, frozen=True):
 
 
 def evictable(gang: Gang, holdings: Iterable[Holding]) -> tuple[Holding, ...]:
-    """The idle replicas of other pools with lower priority, least important first."""
+    """The replicas that may go for it, least important first.
+
+    Idle ones of other pools of lower priority, and of the same one where their pool yields any;
+    and whoever is going anyway.
+    """
     found = [
         one
         for one in holdings
-        if one.idle and one.priority < gang.priority and one.pool != gang.pool
+        if one.going
+        or (
+            one.idle
+            and one.pool != gang.pool
+            and (one.priority < gang.priority or (_equal(gang, one) and one.yields > 0))
+        )
     ]
     return tuple(sorted(found, key=lambda one: (one.priority, one.pool, one.replica)))
+
+
+def _equal(gang: Gang, holding: Holding) -> bool:
+    return gang.shares and holding.priority == gang.priority and not holding.going
+
+
+def _allowed(gang: Gang, needed: Iterable[Holding]) -> bool:
+    """Whether no pool of the same priority loses more than it yields."""
+    taken = Counter(one.pool for one in needed if _equal(gang, one))
+    return all(taken[one.pool] <= one.yields for one in needed if _equal(gang, one))

@@ -183,6 +183,37 @@ class Search:
     # Near each other where it goes
 
     def _seating(self, seats: list[Seat]) -> Seating | None:
+        """All pods on some of the seats; the whole replica where fewest of the pool are, if it
+        fits in one domain of the spread level.
+        """
+        for group in islice(self._apart(seats), _MOST_CORNERS):
+            seating = self._together(group)
+            if seating is not None:
+                return seating
+        return self._together(seats)
+
+    def _apart(self, seats: list[Seat]) -> Iterable[list[Seat]]:
+        """Domains of the spread level that could hold a replica, the least crowded first."""
+        if self.gang.spread is None:
+            return
+        groups = [
+            group
+            for group in self._grouped(seats, self.gang.spread)
+            if all(
+                sum(seat.profile.most[role] for seat in group) >= wanted
+                for role, wanted in enumerate(self.ask.need)
+            )
+        ]
+        if len(groups) > 1:
+            yield from sorted(
+                groups,
+                key=lambda group: (
+                    self._spread_of([group[0].node]),
+                    sum(seat.profile.free for seat in group),
+                ),
+            )
+
+    def _together(self, seats: list[Seat]) -> Seating | None:
         need, sizes = self.ask.need, self.ask.sizes
         levels = [one for one in (self.gang.reach.preferred, self.gang.near) if one is not None]
         for level in levels:

@@ -100,6 +100,8 @@ def within_ceiling(
 ) -> None:
     """Ask for no more than can run; what is ready runs, whatever an inventory says of it.
 
+    What others would make room for counts: they do so only once it is asked for.
+
     A role that gets a share of its need holds its partner to that share: what one side can't
     take up, the other would do in vain.
     """
@@ -110,12 +112,11 @@ def within_ceiling(
     for role, limit in ceiling.items():
         if role not in needs:
             continue
-        most = max(limit.now, observation.role(role).replicas.ready)
+        most = max(limit.now, limit.after_preemption, observation.role(role).replicas.ready)
         if needs[role] > most:
-            more = ""
-            if limit.after_preemption > limit.now:
-                more = f"; {limit.after_preemption} if lower priorities gave way"
-            trail.move(role, "ceiling", most, f"no more than {most} can run: {limit.reason}{more}")
+            now = f", {limit.now} of them now" if limit.now < limit.after_preemption else ""
+            reason = f"no more than {most} can run{now}: {limit.reason}"
+            trail.move(role, "ceiling", most, reason)
             share = min(share, most / needs[role])
     if share < 1.0 and len(needs) > 1:
         for role, need in needs.items():

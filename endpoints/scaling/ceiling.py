@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Ceiling:
     """The most replicas of one role that could run, its present ones included.
 
-    ``now``: with what is free; ``after_preemption``: when work of lower priority gave way, which
-    only who may preempt can count on. ``reason`` says in words what is exhausted.
+    ``now``: with what is free; ``after_preemption``: when others gave way that would, at least
+    ``now``; the same for who may not preempt. ``reason`` says in words what is exhausted.
     """
 
     now: int

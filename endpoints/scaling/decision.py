@@ -52,6 +52,15 @@ class Wanted:
     receipt: Receipt
     held: str | None = None
 
+    @property
+    def needs(self) -> Mapping[Role, int]:
+        """What would be wanted if nothing were short: before the ceiling."""
+        needs = dict(self.replicas)
+        for one in self.receipt.bounds if self.held is None else ():
+            if one.name == "ceiling":
+                needs[one.role] = one.before
+        return needs
+
 
 def decide(
     observation: Observation,

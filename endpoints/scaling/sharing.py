@@ -10,7 +10,7 @@ A role has its arrival rate, requests in flight and queued tokens. Clocks never 
 share is fresh while its ``seq`` is seen to change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from typing import Any, Final
@@ -88,16 +88,15 @@ class _Heard:
 class Others:
     """What the other gateways said, and when it was news."""
 
-    def __init__(self, own: str) -> None:
-        self._own = PREFIX + own
+    def __init__(self) -> None:
         self._heard: dict[str, _Heard] = {}
 
-    def saw(self, annotations: Mapping[str, Any], now: float) -> bool:
-        """The Lease's annotations; whether somebody began to hold requests."""
+    def saw(self, annotations: Mapping[str, Any], own: str, now: float) -> bool:
+        """The Lease's annotations, ``own`` ours; whether somebody began to hold requests."""
         said = {
             key: str(text)
             for key, text in annotations.items()
-            if key.startswith(PREFIX) and key != self._own
+            if key.startswith(PREFIX) and key != own
         }
         for key in self._heard.keys() - said.keys():
             del self._heard[key]
@@ -116,7 +115,7 @@ class Others:
             if now - heard.at <= FRESH_SECONDS and pool in heard.shares
         )
 
-    def gone(self, now: float) -> tuple[str, ...]:
+    def stale(self, now: float) -> tuple[str, ...]:
         """Annotations that nobody has changed for so long that they can be taken away."""
         return tuple(key for key, one in self._heard.items() if now - one.at > FORGET_SECONDS)
 
@@ -127,6 +126,24 @@ class Others:
             if now - heard.at <= FRESH_SECONDS
             for share in heard.shares.values()
         )
+
+
+class TrafficNotes(Others):
+    """The notes that gateways leave on the Lease: their ``shares``, numbered."""
+
+    def __init__(self, shares: Callable[[], Mapping[str, Share]]) -> None:
+        super().__init__()
+        self._shares = shares
+        self._seq = 0
+
+    def key(self, identity: str) -> str:
+        """The annotation that is that gateway's."""
+        return PREFIX + identity
+
+    def text(self) -> str:
+        """What we see now."""
+        self._seq += 1
+        return written(self._shares(), self._seq)
 
 
 def together(own: Observation, shares: tuple[Share, ...]) -> Observation:

@@ -10,19 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from endpoints.allocation.ledger import Ledger
-from endpoints.allocation.levels import PRESETS, Scheme, scheme_from_labels
+from endpoints.allocation.levels import PRESETS, Scheme
 from endpoints.allocation.manifest import Capacity, ManifestError, capacity_from_yaml
 from endpoints.allocation.plan import NoPlan, Plan
 from endpoints.allocation.planner import Planner, PlannerSettings
 from endpoints.allocation.snapshot import Snapshot, SnapshotError, read_snapshot
 from gateway.planning import rendering
 from gateway.planning.answer import Answer, as_json
+from gateway.planning.wishes import WishError, costs_of, scheme_named
 
 _WIDTH = 140
-
-
-class PlanError(ValueError):
-    """What was asked can't be planned as it stands; the message says what to mend."""
 
 
 def plan(
@@ -73,10 +70,10 @@ def plan(
     """
     try:
         capacity, cluster = _read(file, snapshot)
-        scheme = _scheme(cluster, topology, level or ())
-        settings = PlannerSettings(_costs(cost or ()), cheapest=cheapest)
+        scheme = scheme_named(cluster.schemes, topology, level or ())
+        settings = PlannerSettings(costs_of(cost or ()), cheapest=cheapest)
         answer = answered(capacity, cluster, scheme, settings, replicas)
-    except (ManifestError, SnapshotError, PlanError, OSError) as error:
+    except (ManifestError, SnapshotError, WishError, OSError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"[red]error:[/red] {escape(str(error))}"
         )
@@ -133,37 +130,3 @@ def _read(file: Path, snapshot: Path) -> tuple[Capacity, Snapshot]:
         return capacity, read_snapshot(snapshot.read_bytes())
     except SnapshotError as error:
         raise SnapshotError(f"{snapshot} can't be used: {error}") from None
-
-
-def _scheme(
-    cluster: Snapshot, name: str | None, levels: list[str] | tuple[str, ...]
-) -> Scheme | None:
-    if levels:
-        if name is not None:
-            raise PlanError("--topology and --level exclude each other")
-        return scheme_from_labels("own", [_pair(one, "--level", "NAME=LABEL") for one in levels])
-    if name is None:
-        return next(iter(cluster.schemes.values())) if len(cluster.schemes) == 1 else None
-    found = cluster.schemes.get(name) or PRESETS.get(name)
-    if found is None:
-        known = ", ".join([*PRESETS, *cluster.schemes])
-        raise PlanError(f"--topology: there is no {name!r}; there are {known}")
-    return found
-
-
-def _costs(written: list[str] | tuple[str, ...]) -> dict[str, float]:
-    found = {}
-    for one in written:
-        name, value = _pair(one, "--cost", "CLASS=COST")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            raise PlanError(f"--cost {one}: {value!r} is no number") from None
-    return found
-
-
-def _pair(written: str, option: str, form: str) -> tuple[str, str]:
-    name, mark, value = written.partition("=")
-    if not (name and mark and value):
-        raise PlanError(f"{option} {written}: write {form}")
-    return name, value

@@ -141,7 +141,7 @@ async def test_a_pool_grows_by_whole_replicas_of_a_capacity_and_no_further(
             "apiVersion": "inferway.dev/v1alpha1",
             "kind": "InferenceCapacity",
             "metadata": {"name": "llama", "namespace": cluster.namespace},
-            "spec": {"replicas": {"wanted": 0, "max": 9}},
+            "spec": {"replicas": {"wanted": 0, "max": 9}, "slo": {"ttftSeconds": 0.7}},
         },
         cluster.namespace,
     )
@@ -173,9 +173,15 @@ async def test_a_pool_grows_by_whole_replicas_of_a_capacity_and_no_further(
             item = await cluster.objects.get(CAPACITIES, "llama", cluster.namespace)
             wanted: int = item["spec"]["replicas"]["wanted"]
             assert wanted <= 1
-            return wanted == 1
+            # Three are wanted at least, and devices allow one: the allocator hears of both.
+            needed = (item["metadata"].get("annotations") or {}).get("inferway.dev/needed")
+            return wanted == 1 and needed == "3"
 
-        await eventually(grown)  # three are wanted at least, and devices allow one
+        await eventually(grown)
+        assert gateway.capacity is not None
+        (controller,) = gateway.capacity.controllers.values()
+        objective = controller.settings.objective
+        assert (objective.ttft, objective.itl) == (0.7, settings.routing.objective.itl)
         url = f"http://127.0.0.1:{gateway.admin_port}/debug/scaling"
         async with aiohttp.ClientSession() as http, http.get(url) as response:
             assert "no leaf has 4 free GPUs" in await response.text()

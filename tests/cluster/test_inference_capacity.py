@@ -3,6 +3,7 @@
 from endpoints.allocation.controller.feed import DriverPods
 from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.allocation.controller.watchdog import Patience
+from endpoints.allocation.shares import Needs
 from endpoints.kubernetes.resources import NODES, PODS
 from tests.support.capacity_stage import Stage, capacity_stage
 from tests.support.clusters import Cluster, eventually
@@ -197,6 +198,34 @@ async def test_a_lost_node_is_left_at_once(cluster: Cluster) -> None:
         await eventually(moved)
 
 
+async def test_what_could_be_moved_to_make_room_is_said(cluster: Cluster) -> None:
+    async with capacity_stage(cluster, without=_NO_GANGS) as stage:
+        for name in ("a", "b"):
+            await stage.add_node(name, gpus=2)
+        await stage.apply("small", 2, topology={"spread": "kubernetes.io/hostname"})
+        await stage.ready("small", 2)
+        pods = await stage.pods("small")
+        assert len({pod["spec"]["nodeName"] for pod in pods}) == 2, "spread, when asked"
+        await stage.apply("pair", 1, count=2)
+
+        async def advised() -> bool:
+            return bool((await stage.status("pair")).get("advice"))
+
+        await eventually(advised)
+        advice = (await stage.status("pair"))["advice"]
+        assert advice.startswith("moving small-")
+        assert advice.endswith("would make room for one more")
+        await eventually(lambda: _told(stage, "Fragmented"))
+        assert len(await stage.pods("pair")) == 0
+        await stage.add_node("c", gpus=2)
+        await stage.ready("pair", 1)
+        assert (await stage.status("pair"))["advice"] == ""
+
+
+async def _told(stage: Stage, reason: str) -> bool:
+    return any(event["reason"] == reason for event in await stage.events())
+
+
 async def test_idle_replicas_of_lower_priority_make_room(cluster: Cluster) -> None:
     async with capacity_stage(cluster, without=_NO_GANGS) as stage:
         await stage.add_node("a", gpus=2)
@@ -207,6 +236,34 @@ async def test_idle_replicas_of_lower_priority_make_room(cluster: Cluster) -> No
         await stage.ready("chat", 1)
         assert [one["name"] for one in (await stage.status("batch"))["replicas"]] == ["batch-0"]
         await stage.ready("batch", 1)
+        assert any(event["reason"] == "Preempted" for event in await stage.events())
+
+
+async def test_the_better_served_of_two_equals_gives_way_and_stays_so(cluster: Cluster) -> None:
+    async with capacity_stage(
+        cluster, without=_NO_GANGS, tenure_seconds=0.0, idle_interval=0.1
+    ) as stage:
+        await stage.add_node("a", gpus=4)
+        await stage.apply("small", 4)
+        await stage.ready("small", 4)
+        stage.work.requests = {"small-0": 1.0}
+        fair = {"topology": {"required": "kubernetes.io/hostname"}, "preemption": "FairShare"}
+        await stage.apply("big", 1, count=2, **fair)
+        await eventually(lambda: len(stage.controller.pools) == 2)
+        seen = stage.controller.passes
+        await eventually(lambda: stage.controller.passes > seen + 3)
+        assert len(await stage.pods("small")) == 4, "a need of a moment is none"
+        for pool in stage.controller.pools.values():
+            pool.needs = Needs(window=0.0)
+        await stage.ready("big", 1)
+        status = await stage.status("small")
+        kept = {one["name"] for one in status["replicas"]}
+        assert "small-0" in kept, "it has work"
+        await stage.ready("small", 2)
+        assert (await stage.status("small"))["wanted"] == 4
+        before = stage.controller.passes
+        await eventually(lambda: stage.controller.passes > before + 5)
+        await stage.ready("big", 1)
         assert any(event["reason"] == "Preempted" for event in await stage.events())
 
 

@@ -4,22 +4,23 @@ import asyncio
 import time
 from dataclasses import replace
 
+from endpoints.kubernetes.leading.election import ElectionSettings
+from endpoints.kubernetes.leading.leader import Leader
 from endpoints.kubernetes.resources import LEASES
-from endpoints.scaling.election import ElectionSettings
-from endpoints.scaling.leader import Leader
 from endpoints.scaling.role import Role
-from endpoints.scaling.sharing import Share
+from endpoints.scaling.sharing import Share, TrafficNotes
 from tests.support.clusters import Cluster, eventually
 
+LEASE = "inferway-scaler"
 PACE = ElectionSettings(lease_seconds=1, renew_seconds=0.6, retry_seconds=0.1)
 
 
 def candidate(cluster: Cluster, name: str) -> Leader:
-    return Leader(cluster.connection, cluster.namespace, identity=name, settings=PACE)
+    return Leader(cluster.connection, cluster.namespace, LEASE, identity=name, settings=PACE)
 
 
 async def holder(cluster: Cluster) -> str:
-    lease = await cluster.objects.get(LEASES, "inferway-scaler", cluster.namespace)
+    lease = await cluster.objects.get(LEASES, LEASE, cluster.namespace)
     return str(lease["spec"]["holderIdentity"])
 
 
@@ -61,7 +62,7 @@ async def test_without_an_api_server_nobody_leads_and_it_comes_back(cluster: Clu
     server = cluster.stand_in_only("the API server goes away")
     changes: list[bool] = []
     one = candidate(cluster, "a")
-    one._changed = lambda: changes.append(one.leads())
+    one.changed = lambda: changes.append(one.leads())
     await one.start()
     await eventually(one.leads)
     await server.stop()
@@ -76,28 +77,37 @@ async def test_without_an_api_server_nobody_leads_and_it_comes_back(cluster: Clu
 async def test_the_leader_hears_of_requests_that_wait_elsewhere(cluster: Cluster) -> None:
     calls: list[bool] = []
     seen = {"chat": Share(held=0, idle=9.0, roles={Role.BOTH: (1.0, 2.0, 3.0)})}
-    leader = candidate(cluster, "leader")
-    leader._changed = lambda: calls.append(leader.leads())
+    heard = TrafficNotes(dict)
+    leader = Leader(
+        cluster.connection,
+        cluster.namespace,
+        LEASE,
+        identity="leader",
+        settings=PACE,
+        notes=heard,
+    )
+    leader.changed = lambda: calls.append(leader.leads())
     await leader.start()
     await eventually(leader.leads)
     follower = Leader(
         cluster.connection,
         cluster.namespace,
+        LEASE,
         identity="follower",
         settings=PACE,
-        shares=lambda: seen,
+        notes=TrafficNotes(lambda: seen),
     )
     await follower.start()
     now = time.monotonic
-    await eventually(lambda: leader.others.of("chat", now()) == (seen["chat"],))
+    await eventually(lambda: heard.of("chat", now()) == (seen["chat"],))
     assert calls == [True]
     seen["chat"] = replace(seen["chat"], held=1)
-    await eventually(lambda: leader.others.of("chat", now())[0].held == 1)
+    await eventually(lambda: heard.of("chat", now())[0].held == 1)
     assert calls == [True, True]  # the loop is woken
     assert leader.leads()
     assert not follower.leads()
     await leader.stop()
     await eventually(follower.leads)
-    lease = await cluster.objects.get(LEASES, "inferway-scaler", cluster.namespace)
+    lease = await cluster.objects.get(LEASES, LEASE, cluster.namespace)
     assert "traffic.inferway.dev/leader" not in (lease["metadata"].get("annotations") or {})
     await follower.stop()

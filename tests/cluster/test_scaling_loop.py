@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from endpoints.discovery.keeper import FleetKeeper
+from endpoints.kubernetes.leading.election import ElectionSettings
+from endpoints.kubernetes.leading.leader import Leader
 from endpoints.kubernetes.resources import DEPLOYMENTS, PODS
 from endpoints.scaling.actuators.kubernetes import (
     HPAS,
@@ -17,8 +19,6 @@ from endpoints.scaling.actuators.kubernetes import (
 from endpoints.scaling.ceiling import Ceiling
 from endpoints.scaling.controller import Controller
 from endpoints.scaling.decision import Memory, Wanted
-from endpoints.scaling.election import ElectionSettings
-from endpoints.scaling.leader import Leader
 from endpoints.scaling.receipt import Receipt
 from endpoints.scaling.role import Role
 from endpoints.scaling.settings import Bounds, ScalingSettings
@@ -31,6 +31,7 @@ from tests.support.clusters import QUICK, Cluster, eventually
 from tests.support.replicasets import discovering, names_of, running_deployment
 from tests.support.scaletargets import Plain
 
+LEASE = "inferway-scaler"
 PACE = ElectionSettings(lease_seconds=1, renew_seconds=0.6, retry_seconds=0.1)
 APP = "decode"
 
@@ -173,7 +174,7 @@ async def test_a_leader_lost_in_the_middle_of_a_drain_is_survived(cluster: Clust
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running_deployment(cluster, APP, 3))
         leaders = [
-            Leader(cluster.connection, cluster.namespace, identity=name, settings=PACE)
+            Leader(cluster.connection, cluster.namespace, LEASE, identity=name, settings=PACE)
             for name in ("a", "b")
         ]
         gateways = []

@@ -93,7 +93,8 @@ def test_decisions_stay_within_bounds_budget_and_ceiling(
             spent += count * bounds.costs
             limit = None if ceiling is None else ceiling.get(role)
             if limit is not None:
-                assert count <= max(limit.now, there.ready)
+                # What others would make room for can be had once it is asked for.
+                assert count <= max(limit.now, limit.after_preemption, there.ready)
             elif count < bounds.least:
                 assert count == 0  # an idle pool's, or the budget's
                 assert scaling.idle is not None

@@ -85,6 +85,9 @@ class CountingPlanner:
         free = min(len(self._free(now)), most)
         return Feasible(free, free + len(self.idle), "no node has a free GPU")
 
+    def advise(self, gang: Gang, now: float, holdings: Iterable[Holding]) -> None:
+        """Nothing can be moved."""
+
     def _free(self, now: float) -> list[str]:
         taken = {pod.node for held in self.ledger.active(now) for pod in held.plan.pods}
         return [node for node in self.nodes if node not in taken]

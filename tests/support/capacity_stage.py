@@ -52,7 +52,8 @@ class Stage:
     driver: str
     controller: CapacityController
     work: Work
-    make_controller: Callable[[], CapacityController]
+    make_controller: Callable[..., CapacityController]
+    """``leads`` and ``identity`` may be given."""
     held_back: set[str] = field(default_factory=set)
     """Pods that the simulated scheduler leaves Pending."""
     broken: set[str] = field(default_factory=set)
@@ -197,8 +198,12 @@ async def capacity_stage(
         **settings,
     )
 
-    def make_controller() -> CapacityController:
-        return CapacityController(cluster.connection, Planner, asked, work)
+    def make_controller(
+        leads: Callable[[], bool] = lambda: True, identity: str = ""
+    ) -> CapacityController:
+        return CapacityController(
+            cluster.connection, Planner, asked, work, leads=leads, identity=identity
+        )
 
     driver = f"{cluster.namespace.rpartition('-')[2]}.example.com"
     stage = Stage(cluster, kinds, driver, make_controller(), work, make_controller)

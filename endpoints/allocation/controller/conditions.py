@@ -59,9 +59,14 @@ def status_of(
     generation: int,
     before: Object,
     warnings: Sequence[str],
+    leader: str = "",
+    advice: str = "",
     now: float,
 ) -> Object:
-    """The whole status. ``before`` is the last one; ``warnings`` is what the watchdog minds."""
+    """The whole status. ``before`` is the last one; ``warnings`` is what the watchdog minds.
+
+    ``leader``: which of several controllers says so. ``advice``: what to move to make room.
+    """
     placed = outcome.placed
     ready = [record for record in placed if _standing(record, members) is Standing.READY]
     feasible = outcome.feasible
@@ -83,7 +88,9 @@ def status_of(
         "placed": len(placed),
         "ready": len(ready),
         "limit": outcome.limit or feasible.reason,
+        "advice": advice,
         "scheduler": scheduler,
+        "controller": leader,
         "selector": selector(name),
         "replicas": [written_record(record, _phase(record, members)) for record in outcome.records],
         "conditions": condition_list(conditions, before.get("conditions") or (), generation, now),

@@ -18,6 +18,7 @@ one makes room.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 
 from msgspec import Struct
@@ -34,6 +35,8 @@ from endpoints.allocation.plan import Eviction, Feasible, NoPlan, Plan
 
 DRAIN_SECONDS = 600.0
 SETTLE_SECONDS = 2.0
+PROMISE_SECONDS = 60.0
+"""For how long devices are kept for whom others make room; renewed by each pass."""
 _MOST_COUNTED = 64
 
 
@@ -86,6 +89,20 @@ class Outcome(Struct, frozen=True):
         return tuple(record for record in self.records if not record.draining)
 
 
+NEEDED_ANNOTATION = "inferway.dev/needed"
+"""Of an InferenceCapacity: what its scaler would ask for if it knew no ceiling."""
+
+
+def needed_of(capacity: Capacity, annotations: Mapping[str, str]) -> int:
+    """How many replicas its traffic needs, whatever there is room for; within the bounds."""
+    said = annotations.get(NEEDED_ANNOTATION, "")
+    wanted = wanted_of(capacity)
+    if not said.isdecimal():
+        return wanted
+    most = capacity.spec.replicas.max
+    return max(wanted, int(said) if most is None else min(int(said), most))
+
+
 def wanted_of(capacity: Capacity) -> int:
     """How many replicas should be, within the bounds."""
     bounds = capacity.spec.replicas
@@ -118,6 +135,7 @@ class _Course:
 
     def run(self) -> Outcome:
         wanted = wanted_of(self._capacity)
+        self._planner.ledger.release(self._promise)
         self._end_drained()
         self._obey_verdicts()
         self._make_room_for_others()
@@ -227,8 +245,12 @@ class _Course:
             return False
         if plan.evictions:
             self._evictions += plan.evictions
+            # Else whoever makes room might take each device again as it comes free.
+            with suppress(ValueError):
+                ledger = self._planner.ledger
+                ledger.reserve(self._promise, plan, self._now, PROMISE_SECONDS)
             names = ", ".join(one.replica for one in plan.evictions)
-            self._limit = f"waits until idle replicas of lower priority make room: {names}"
+            self._limit = f"waits until idle replicas make room: {names}"
             return False
         name = self._free_name()
         try:
@@ -249,6 +271,11 @@ class _Course:
         shown = ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
         self._happenings.append(Happening(reason, f"{name} goes to {where}{shown}"))
         return True
+
+    @property
+    def _promise(self) -> str:
+        """What the ledger knows a plan by that waits for others to make room."""
+        return reservation_key(self._capacity, f"{self._capacity.name}/promised")
 
     def _over_budget(self, plan: Plan) -> str:
         budget = self._capacity.spec.budget

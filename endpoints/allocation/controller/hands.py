@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from endpoints.allocation.emission.changes import Changes
 from endpoints.allocation.emission.identity import MANAGER, SERVING_LABEL, Object
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import ApiError, ConflictError, KubernetesError, NotFoundError
+from endpoints.kubernetes.leading.reign import DeposedError
 from endpoints.kubernetes.objects import Objects
 from endpoints.kubernetes.resources import PODS, Resource
 
@@ -21,18 +22,30 @@ _LONGEST_STEM: Final = 200
 
 
 class Hands:
-    """Writes for the controller. With ``dry_run`` the API server only checks what it is sent."""
+    """Writes for the controller. With ``dry_run`` the API server only checks what it is sent.
 
-    def __init__(self, connection: Connection, kinds: Kinds, *, dry_run: bool = False) -> None:
+    ``leads`` is asked before every single write: DeposedError once somebody else may write.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        kinds: Kinds,
+        *,
+        dry_run: bool = False,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._objects = Objects(connection, MANAGER)
         self._kinds = kinds
         self._dry_run = dry_run
+        self._leads = leads
 
     async def carry_out(self, changes: Changes) -> list[str]:
         """Apply, then delete; what is refused, in words. Raises KubernetesError for no answer."""
         refused = []
         for item in changes.applied:
             resource = self.resource(item)
+            self._check()
             try:
                 applied = await self._objects.apply(
                     resource, item, force=True, dry_run=self._dry_run
@@ -50,6 +63,7 @@ class Hands:
         metadata = item["metadata"]
         if self._dry_run:
             return
+        self._check()
         try:
             await self._objects.delete(
                 resource,
@@ -66,6 +80,7 @@ class Hands:
         metadata = pod["metadata"]
         if self._dry_run or (metadata.get("labels") or {}).get(SERVING_LABEL) == value:
             return
+        self._check()
         patch: Object = {"metadata": {"labels": {SERVING_LABEL: value}}}
         try:
             await self._objects.merge_patch(PODS, metadata["name"], patch, metadata["namespace"])
@@ -76,6 +91,7 @@ class Hands:
         """Replace the status."""
         if self._dry_run:
             return
+        self._check()
         metadata = capacity["metadata"]
         try:
             await self._objects.patch_status(
@@ -89,10 +105,15 @@ class Hands:
         if self._dry_run:
             return
         for one in happenings:
+            self._check()
             try:
                 await self._objects.create(EVENTS, _event(capacity, one))
             except KubernetesError as error:
                 _log.warning("an event can't be written: %s (%s)", one.message, error)
+
+    def _check(self) -> None:
+        if not self._leads():
+            raise DeposedError("somebody else may lead by now")
 
     def resource(self, item: Object) -> Resource:
         """What kind of object of ours it is."""

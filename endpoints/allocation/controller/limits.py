@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from endpoints.allocation.controller.resources import CAPACITIES
 from endpoints.allocation.emission.identity import Object
 from endpoints.kubernetes.errors import KubernetesError
@@ -11,6 +13,30 @@ from endpoints.scaling.ceiling import Ceiling
 from endpoints.scaling.role import Role
 
 _log = logging.getLogger(__name__)
+_MOST_ATTAINED = 0.999
+"""No size of a pool serves everybody in time."""
+
+
+class Aims(Struct, frozen=True):
+    """What an InferenceCapacity's ``spec.slo`` says; None: nothing. Seconds, and a share."""
+
+    ttft: float | None = None
+    itl: float | None = None
+    attainment: float | None = None
+
+
+def aims_of(capacity: Object) -> Aims:
+    """The objective that its replicas are to meet, from a capacity as the API server has it."""
+    said = (capacity.get("spec") or {}).get("slo") or {}
+
+    def number(key: str) -> float | None:
+        value = said.get(key)
+        return float(value) if isinstance(value, int | float) and value > 0 else None
+
+    attainment = number("attainment")
+    if attainment is not None:
+        attainment = min(attainment, _MOST_ATTAINED)
+    return Aims(number("ttftSeconds"), number("itlSeconds"), attainment)
 
 
 class CapacityLimit:
@@ -26,6 +52,14 @@ class CapacityLimit:
         self._name = name
         self._role = role
         self._unread = False
+
+    async def aims(self) -> Aims:
+        """Its objective; nothing said when it can't be read."""
+        try:
+            return aims_of(await self._objects.get(CAPACITIES, self._name, self._namespace))
+        except KubernetesError as error:
+            _log.warning("InferenceCapacity %s/%s: %s", self._namespace, self._name, error)
+            return Aims()
 
     async def __call__(self) -> Mapping[Role, Ceiling] | None:
         """What its status says now; None while it says nothing."""

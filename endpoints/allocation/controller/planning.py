@@ -7,6 +7,7 @@ from endpoints.allocation.holdings import Holding
 from endpoints.allocation.ledger import Ledger
 from endpoints.allocation.needs import Gang
 from endpoints.allocation.plan import Feasible, NoPlan, Plan
+from endpoints.allocation.planner import Advice
 
 
 class Planning(Protocol):
@@ -21,3 +22,6 @@ class Planning(Protocol):
         self, gang: Gang, now: float, holdings: Iterable[Holding] = (), most: int = 64
     ) -> Feasible:
         """How many more replicas there can be."""
+
+    def advise(self, gang: Gang, now: float, holdings: Iterable[Holding]) -> Advice | None:
+        """Which one replica to move, and where, to make room for one more."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from endpoints.allocation.controller.conditions import condition_list, invalid
+from endpoints.allocation.controller.course import needed_of
 from endpoints.allocation.controller.members import Member, by_replica, member_of
 from endpoints.allocation.controller.record import (
     Record,
@@ -14,6 +16,7 @@ from endpoints.allocation.controller.record import (
 from endpoints.allocation.controller.watchdog import Watchdog
 from endpoints.allocation.emission.identity import Object, Owner
 from endpoints.allocation.manifest import Capacity, ManifestError, capacity_from
+from endpoints.allocation.shares import Needs, Stake
 
 
 @dataclass(slots=True)
@@ -33,6 +36,12 @@ class ManagedPool:
     watchdog: Watchdog = field(default_factory=Watchdog)
     pods: Sequence[Object] = ()
     members: Mapping[str, Sequence[Member]] = field(default_factory=dict)
+    needs: Needs = field(default_factory=Needs)
+    """What its scaler has needed lately."""
+    advice: str = ""
+    """What could be moved to make room; "" while nothing is missing, or nothing helps."""
+    advised: float = -inf
+    """When that was last looked for."""
     status: Object | None = None
     """The last one that was written."""
 
@@ -64,6 +73,17 @@ class ManagedPool:
         """The pods of a replica that may still work."""
         names = {one.name for one in self.members.get(replica, ()) if not one.finished}
         return [pod for pod in self.pods if pod["metadata"]["name"] in names]
+
+    def look_at_need(self, now: float) -> None:
+        """Remember what it needs now."""
+        if self.capacity is not None:
+            annotations = self.item["metadata"].get("annotations") or {}
+            self.needs.note(needed_of(self.capacity, annotations), now)
+
+    def stake(self, needed: int) -> Stake:
+        """What it has, and that it needs so many."""
+        least = 0 if self.capacity is None else self.capacity.spec.replicas.min
+        return Stake(needed, sum(not one.draining for one in self.records), least)
 
     @property
     def name(self) -> str:

@@ -3,6 +3,10 @@
 A pass looks at everything anew (level-triggered): it can be repeated at any time, and an
 interrupted one is simply done again. One runs soon after anything changed, and when the watchdog
 or a drain wants to look.
+
+Plans are written before the objects that they call for, and taken back before those go. So a pass
+that ends anywhere, with the process or with its lease, leaves no half-written gang: whoever comes
+next completes what has a plan and deletes what has none.
 """
 
 import asyncio
@@ -10,6 +14,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
+
+from msgspec.structs import replace
 
 from endpoints.allocation.controller.conditions import status_of
 from endpoints.allocation.controller.course import (
@@ -43,11 +50,18 @@ from endpoints.allocation.emission.served import Gangs, NotServedError, Served, 
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.ledger import Ledger
+from endpoints.allocation.shares import TENURE, yields
 from endpoints.kubernetes.cache import CacheSettings
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import KubernetesError
+from endpoints.kubernetes.leading.reign import DeposedError
 
 _log = logging.getLogger(__name__)
+_SHARE_SECONDS = 10.0
+"""Between two looks at whether others have to make room for who lacks something."""
+ADVICE_SECONDS = 60.0
+"""Between two looks for what could be moved; each plans for every replica that it looks at."""
+_MOST_MOVES = 16
 ORPHAN_SECONDS = 2.0
 """For how long an object's owner must be missing; caches don't all see a change at once."""
 
@@ -68,12 +82,17 @@ class ControllerSettings:
     settle_seconds: float = SETTLE_SECONDS
     patience: Patience = field(default_factory=Patience)
     drivers: Mapping[str, DriverPods] = field(default_factory=dict)
+    tenure_seconds: float = TENURE
     dry_run: bool = False
     caches: CacheSettings | None = None
 
 
 class CapacityController:
-    """`start`, then it works until `stop`. ``planner`` makes the planner over an inventory."""
+    """`start`, then it works until `stop`. ``planner`` makes the planner over an inventory.
+
+    ``leads``: whether it may write; where several run, each reign has a controller of its own
+    (`endpoints.kubernetes.leading`). ``identity`` is who statuses say leads.
+    """
 
     def __init__(
         self,
@@ -82,6 +101,9 @@ class CapacityController:
         settings: ControllerSettings | None = None,
         traffic: Traffic | None = None,
         clock: Callable[[], float] = time.time,
+        *,
+        leads: Callable[[], bool] = lambda: True,
+        identity: str = "",
     ) -> None:
         self.settings = settings or ControllerSettings()
         self.inventory = Inventory()
@@ -93,6 +115,8 @@ class CapacityController:
         self._planner = planner(self.inventory, self.ledger)
         self._traffic = traffic or UnknownTraffic()
         self._clock = clock
+        self._leads = leads
+        self._identity = identity
         self._served = Served(frozenset())
         self._preempted: dict[str, dict[str, str]] = {}
         self._orphaned: dict[str, float] = {}
@@ -104,7 +128,9 @@ class CapacityController:
         self._served = await discover(self._connection)
         kinds = kinds_of(self._served)
         self._kinds = kinds
-        self._hands = Hands(self._connection, kinds, dry_run=self.settings.dry_run)
+        self._hands = Hands(
+            self._connection, kinds, dry_run=self.settings.dry_run, leads=self._leads
+        )
         self._view = View(
             self._connection,
             kinds,
@@ -139,7 +165,7 @@ class CapacityController:
             self._wake.clear()
             try:
                 pause = await self._pass()
-            except KubernetesError as error:
+            except (KubernetesError, DeposedError) as error:
                 _log.warning("a pass was not finished: %s", error)
                 pause = 1.0
             except Exception:
@@ -154,10 +180,10 @@ class CapacityController:
 
     async def _pass(self) -> float:
         """One look at everything; how long nothing needs to be looked at again, in seconds."""
-        if not self._view.complete:
+        if not (self._view.complete and self._leads()):
             return 1.0
         now = self._clock()
-        self._meet_pools()
+        self._meet_pools(now)
         self._avoid(now)
         holdings = await self._holdings()
         pause = self.settings.idle_interval
@@ -165,6 +191,9 @@ class CapacityController:
             outcome = await self._manage(pool, holdings, now)
             if outcome is not None and any(one.draining for one in outcome.records):
                 pause = min(pause, self.settings.drain_interval)
+            if outcome is not None and pool.capacity is not None and pool.capacity.gang.shares:
+                short = len(outcome.placed) < outcome.wanted  # a need of a moment is none yet
+                pause = min(pause, _SHARE_SECONDS) if short else pause
             look = pool.watchdog.next_look(now)
             pause = pause if look is None else min(pause, look)
         pause = min(pause, await self._sweep(now))
@@ -173,7 +202,7 @@ class CapacityController:
 
     # --- what is there ---------------------------------------------------------------------------
 
-    def _meet_pools(self) -> None:
+    def _meet_pools(self, now: float) -> None:
         items = {item["metadata"]["uid"]: item for item in self._view.capacities.objects.values()}
         for uid in self.pools.keys() - items.keys():
             self._part_from(self.pools.pop(uid))
@@ -187,6 +216,7 @@ class CapacityController:
             elif pool.item is not item:
                 pool.take(item)
             pool.see(self._view.pods_of(pool))
+            pool.look_at_need(now)
 
     async def _sweep(self, now: float) -> float:
         """Delete what was written for a capacity while it was being deleted; when to look again.
@@ -230,8 +260,30 @@ class CapacityController:
                         priority=pool.capacity.gang.priority,
                         claims=claims,
                         idle=idle,
+                        going=record.draining,
+                        movable=not record.draining,
+                        gang=record.plan.gang,
                     )
                 )
+        return found
+
+    def _for(self, taker: ManagedPool, holdings: list[Holding], now: float) -> list[Holding]:
+        """The holdings with what equals yield to this pool, if it shares."""
+        if taker.capacity is None or not taker.capacity.gang.shares:
+            return holdings
+        stake = taker.stake(taker.needs.steady(now))
+        placed = {
+            f"{pool.uid}/{record.name}": (pool, now - record.since)
+            for pool in self.pools.values()
+            for record in pool.records
+            if not record.draining
+        }
+        found = []
+        for one in holdings:
+            pool, age = placed.get(one.replica, (taker, 0.0))
+            tenured = pool is not taker and age >= self.settings.tenure_seconds
+            count = yields(pool.stake(pool.needs.most()), stake) if tenured else 0
+            found.append(replace(one, yields=count) if count else one)
         return found
 
     # --- one capacity ----------------------------------------------------------------------------
@@ -262,7 +314,7 @@ class CapacityController:
                 verdicts=verdicts,
                 in_flight=await self._in_flight(pool),
                 preempted=self._preempted.pop(pool.uid, {}),
-                holdings=holdings,
+                holdings=self._for(pool, holdings, now),
                 drain_seconds=self.settings.drain_seconds,
                 settle_seconds=self.settings.settle_seconds,
                 narrow=lambda plan: narrowing(plan, self.inventory, in_play),
@@ -271,6 +323,7 @@ class CapacityController:
             now,
         )
         self._note_evictions(outcome, capacity.name)
+        advised = self._advise(pool, outcome, holdings, now)
         try:
             todo = self._changes(pool, outcome, gangs)
         except EmissionError as error:
@@ -287,6 +340,8 @@ class CapacityController:
             warnings = [*suspicions, *refused]
             await self._write(pool, outcome, gangs, warnings, now)
         told = [*outcome.happenings, *(Happening("Refused", one, True) for one in refused)]
+        if advised:
+            told.append(Happening("Fragmented", advised))
         if pool.unreadable:
             told.append(Happening("RecordLost", pool.unreadable, True))
             pool.unreadable = ""
@@ -318,10 +373,31 @@ class CapacityController:
             if record.draining
         }
 
+    def _advise(
+        self, pool: ManagedPool, outcome: Outcome, holdings: list[Holding], now: float
+    ) -> str:
+        """Look for one move that would make room for what has none; the advice if it is news."""
+        if len(outcome.placed) >= outcome.wanted or outcome.evictions:
+            pool.advice, pool.advised = "", -inf
+            return ""
+        if pool.capacity is None or now - pool.advised < ADVICE_SECONDS:
+            return ""
+        pool.advised, before = now, pool.advice
+        smallest = sorted(holdings, key=lambda one: len(one.claims))[:_MOST_MOVES]
+        found = self._planner.advise(pool.capacity.gang, now, smallest)
+        pool.advice = ""
+        if found is not None:
+            nodes = ", ".join(dict.fromkeys(pod.node for pod in found.moved.pods))
+            replica = found.holding.replica.partition("/")[2]
+            pool.advice = f"moving {replica} to {nodes} would make room for one more"
+        return pool.advice if pool.advice != before else ""
+
     def _note_evictions(self, outcome: Outcome, whom: str) -> None:
         for eviction in outcome.evictions:
             uid, _, replica = eviction.replica.partition("/")
-            self._preempted.setdefault(uid, {})[replica] = f"{whom} has a higher priority"
+            self._preempted.setdefault(uid, {})[replica] = (
+                f"{whom} goes before it, or has less of what it needs"
+            )
             self._wake.set()
 
     def _changes(self, pool: ManagedPool, outcome: Outcome, gangs: Gangs) -> Changes:
@@ -384,6 +460,8 @@ class CapacityController:
             generation=pool.generation,
             before=before,
             warnings=warnings,
+            leader=self._identity,
+            advice=pool.advice,
             now=now,
         )
         await self._write_if_new(pool, status)

@@ -41,6 +41,9 @@ MANAGER: Final = "inferway-scaler"
 LEAVING: Final = "inferway.dev/leaving"
 """Annotation of a pod that is to go. Its value is the deletion cost that the pod had before."""
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+NEEDED: Final = "inferway.dev/needed"
+"""Annotation of an InferenceCapacity: replicas that its traffic needs, room for them or not."""
+CAPACITY_KIND: Final = "InferenceCapacity"
 LOWEST_COST: Final = -(2**31)
 
 LEADER_WORKER_SETS: Final = Resource(
@@ -128,6 +131,7 @@ class KubernetesActuator:
             self._cache(POD_AUTOSCALERS, required=False),
         ]
         self._born: dict[str, float] = {}  # pod uid -> when, on our clock
+        self._told_need: int | None = None
         self._announced: set[str] = set()  # by us: the cache may not show it yet
 
     @property
@@ -309,6 +313,18 @@ class KubernetesActuator:
             except KubernetesError as error:
                 raise ActuatorError(f"{self.name}: {error}") from error
         raise MovedError(f"{self.name} changes too fast")
+
+    async def tell_need(self, needed: int) -> None:
+        """An InferenceCapacity learns what its scaler would ask for without a ceiling."""
+        if self.ref.kind != CAPACITY_KIND or self._told_need == needed:
+            return
+        patch = {"metadata": {"annotations": {NEEDED: str(needed)}}}
+        try:
+            resource = await self._found()
+            await self._objects.merge_patch(resource, self.ref.name, patch, self.ref.namespace)
+        except KubernetesError as error:
+            raise ActuatorError(f"{self.name}: its need can't be told: {error}") from error
+        self._told_need = needed
 
     async def _write(self, replicas: int, version: str, *, dry_run: bool = False) -> None:
         await self._objects.merge_patch(

@@ -68,9 +68,10 @@ def test_a_short_contest() -> None:
 
 
 def test_several_plays_are_summed_and_checked() -> None:
-    one = Figures(CLOSED, 100, 0.9, 0.8, 1.0, 0, 10.0, 0.0, 5, 0, 1.0, 3, 1.0)
-    two = Figures(CLOSED, 300, 0.5, 0.4, 0.6, 2, 20.0, 1.0, 7, 1, 70.0, 9, 1.0)
+    one = Figures(CLOSED, 0.6, (0,), 100, 0.9, 0.8, 1.0, 0, 10.0, 0.0, 5, 0, 1.0, 3, 1.0)
+    two = Figures(CLOSED, 0.6, (1,), 300, 0.5, 0.4, 0.6, 2, 20.0, 1.0, 7, 1, 70.0, 9, 1.0)
     both = together([one, two])
+    assert (both.load, both.seeds) == (0.6, (0, 1))
     assert both.attainment == pytest.approx(0.6)
     assert (both.device_hours, both.long_pending, both.longest_pending) == (30.0, 1, 70.0)
     assert [check.ok for check in checks(one, two)] == [True, True, True]

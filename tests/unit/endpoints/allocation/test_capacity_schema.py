@@ -1,6 +1,7 @@
 """The schema of InferenceCapacity takes what the planner can read, and refuses the rest."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.support.structural import complaints, defaulted, schema_of
 _KUBERNETES = Path(__file__).parents[4] / "deploy/kubernetes"
 _DEFINITION = yaml.safe_load((_KUBERNETES / "crds/inferencecapacity.yaml").read_text())
 _SCHEMA = schema_of(_DEFINITION, "v1alpha1")
+_VERSION: dict[str, Any] = _DEFINITION["spec"]["versions"][0]
 _SAMPLES = [
     *sorted((_KUBERNETES / "samples").glob("*.yaml")),
     Path(__file__).parents[4] / "docs/allocation/pool.yaml",
@@ -122,3 +124,29 @@ def test_the_schema_is_structural() -> None:
                 assert key in schema["items"]["required"], path
 
     check(_SCHEMA, "object")
+
+
+def _property(path: str) -> dict[str, Any]:
+    """What the schema says of a simple JSON path; of a filtered list, its items."""
+    found: dict[str, Any] = _VERSION["schema"]["openAPIV3Schema"]
+    for step in re.sub(r"\[\?.*?\]", "[]", path).strip(".").split("."):
+        found = found["properties"][step.removesuffix("[]")]
+        if step.endswith("[]"):
+            found = found["items"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "column", _VERSION["additionalPrinterColumns"], ids=lambda one: one["name"]
+)
+def test_each_column_shows_a_field_that_there_is(column: dict[str, Any]) -> None:
+    if column["jsonPath"].startswith(".metadata."):
+        return
+    assert _property(column["jsonPath"])["type"] == column["type"]
+
+
+def test_scaling_reads_and_writes_fields_that_there_are() -> None:
+    paths = _VERSION["subresources"]["scale"]
+    assert _property(paths["specReplicasPath"])["type"] == "integer"
+    assert _property(paths["statusReplicasPath"])["type"] == "integer"
+    assert _property(paths["labelSelectorPath"])["type"] == "string"

@@ -158,6 +158,24 @@ def test_replicas_are_spread_when_asked() -> None:
     assert seen[:2] == ["b0", "c0"]
 
 
+@pytest.mark.parametrize("required", [None, "spine"])
+def test_replicas_are_spread_inside_of_what_holds_each_whole(required: str | None) -> None:
+    held = inventory(*cluster([2, 2], [4], [1]))
+    planner = Planner(held)
+    gang = Gang("p", (role("w", 2),), reach=Reach(required), spread="leaf")
+    found = []
+    for replica in range(4):
+        plan = planner.plan(gang, 0.0)
+        assert isinstance(plan, Plan)
+        planner.ledger.reserve(f"p/{replica}", plan, 0.0)
+        found.append({node[0] for node in nodes(plan)})
+    assert [len(leaves) for leaves in found] == [1, 1, 1, 1]
+    assert found[0] | found[1] == {"a", "b"}
+    assert found[2] | found[3] == {"a", "b"}
+    big = Gang("p", (role("w", 5),), spread="leaf")
+    assert isinstance(Planner(held).plan(big, 0.0), Plan), "too big for one of them: across"
+
+
 def test_two_gangs_racing_do_not_plan_the_same_devices() -> None:
     held = inventory(*cluster([4]))
     planner = Planner(held)
@@ -234,6 +252,42 @@ def test_idle_replicas_of_lower_priority_make_way_as_few_as_possible() -> None:
     assert isinstance(Planner(held).plan(modest, 0.0, running), NoPlan)
     easy = planned(held, Gang("p", (role("w", 1),), priority=9, preempts=True), holdings=running)
     assert easy.evictions == ()
+
+
+def test_equals_make_way_as_far_as_they_yield_and_who_is_going_goes() -> None:
+    held = inventory(
+        *cluster([2]),
+        *(held_by("small", str(at), f"s{at}", ("a0", f"gpu-{at}")) for at in range(2)),
+    )
+    planner = Planner(held)
+    big = Gang("big", (role("server", 1, 2),), preempts=True, shares=True)
+
+    def ask(yields: int, **facts: bool) -> Plan | NoPlan:
+        facts.setdefault("idle", True)
+        holdings = [
+            holding("small", str(number), f"s{number}", yields=yields, **facts)
+            for number in range(2)
+        ]
+        assert planner.feasible(big, 0.0, holdings).now == 0
+        found = planner.plan(big, 0.0, holdings)
+        after = planner.feasible(big, 0.0, holdings).after_preemption
+        assert after == isinstance(found, Plan)
+        return found
+
+    assert isinstance(ask(0), NoPlan)
+    assert isinstance(ask(1), NoPlan), "both would have to go"
+    assert len(planned_of(ask(2)).evictions) == 2
+    assert isinstance(ask(2, idle=False), NoPlan)
+    assert len(planned_of(ask(0, idle=False, going=True)).evictions) == 2
+    alone = Gang("big", big.roles, preempts=True)
+    assert isinstance(
+        planner.plan(alone, 0.0, [holding("small", "0", "s0", idle=True, yields=9)]), NoPlan
+    )
+
+
+def planned_of(found: Plan | NoPlan) -> Plan:
+    assert isinstance(found, Plan), found
+    return found
 
 
 def test_advice_moves_one_replica_to_make_room() -> None:

@@ -321,16 +321,25 @@ def test_a_model_swapped_for_a_slower_one() -> None:
 
 
 def test_devices_run_out() -> None:
-    ceiling = {Role.BOTH: Ceiling(5, 7, "no more H100 are free")}
+    ceiling = {Role.BOTH: Ceiling(5, 5, "no more H100 are free")}
     cluster = Cluster(pool(), Truth(rate=40.0), ceiling=ceiling).begin(both=4)
     cluster.run(HOUR)
     assert cluster.target() == 5
+    assert cluster.last.needs[Role.BOTH] > 5
     told = cluster.last.receipt
     assert told.bound_by(Role.BOTH) == "ceiling"
     assert "no more H100 are free" in told.bounds[-1].reason
     cluster.ceiling = None
     cluster.run(HOUR)
     assert cluster.target() > 5
+
+
+def test_what_others_would_give_up_is_asked_for_as_nobody_gives_it_up_unasked() -> None:
+    ceiling = {Role.BOTH: Ceiling(5, 6, "no more H100 are free")}
+    cluster = Cluster(pool(), Truth(rate=40.0), ceiling=ceiling).begin(both=4)
+    cluster.run(HOUR)
+    assert cluster.target() == 6
+    assert "no more than 6 can run, 5 of them now" in cluster.last.receipt.bounds[-1].reason
 
 
 def test_one_side_of_a_split_pool_gets_no_devices() -> None:

@@ -28,6 +28,9 @@ _SHARES = st.builds(
 )
 
 
+ME = PREFIX + "me"
+
+
 def _value(number: float) -> Signal:
     return Signal(Standing.VALUE, number, 0.0)
 
@@ -39,8 +42,8 @@ def _seen(rate: float, held: int = 0, idle: float = 5.0) -> Observation:
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), _SHARES, max_size=3))
 def test_what_is_written_is_read(shares: dict[str, Share]) -> None:
-    others = Others("me")
-    others.saw({PREFIX + "other": written(shares, 1)}, 0.0)
+    others = Others()
+    others.saw({PREFIX + "other": written(shares, 1)}, ME, 0.0)
     for pool, share in shares.items():
         assert others.of(pool, 0.0) == (share,)
 
@@ -58,35 +61,35 @@ def test_traffic_of_all_gateways_adds_up() -> None:
 
 
 def test_a_silent_gateway_is_gone_whatever_its_last_words() -> None:
-    others = Others("me")
+    others = Others()
     text = written({"chat": Share(held=3)}, 1)
-    assert others.saw({PREFIX + "other": text}, 0.0)
-    assert not others.saw({PREFIX + "other": text}, FRESH_SECONDS)
+    assert others.saw({PREFIX + "other": text}, ME, 0.0)
+    assert not others.saw({PREFIX + "other": text}, ME, FRESH_SECONDS)
     assert len(others.of("chat", FRESH_SECONDS)) == 1
     assert others.of("chat", FRESH_SECONDS + 0.1) == ()
-    assert others.gone(700.0) == (PREFIX + "other",)
-    others.saw({}, 701.0)
-    assert others.gone(702.0) == ()
+    assert others.stale(700.0) == (PREFIX + "other",)
+    others.saw({}, ME, 701.0)
+    assert others.stale(702.0) == ()
 
 
 def test_our_own_words_and_others_annotations_are_not_heard() -> None:
-    others = Others("me")
-    others.saw({PREFIX + "me": written({"chat": Share(3)}, 1), "else": "x"}, 0.0)
+    others = Others()
+    others.saw({PREFIX + "me": written({"chat": Share(3)}, 1), "else": "x"}, ME, 0.0)
     assert others.of("chat", 0.0) == ()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"seq": "x"}', '{"seq":1,"pools":{"chat":3}}'])
 def test_what_can_not_be_read_is_nothing(text: str) -> None:
-    others = Others("me")
-    assert not others.saw({PREFIX + "other": text}, 0.0)
+    others = Others()
+    assert not others.saw({PREFIX + "other": text}, ME, 0.0)
     assert others.of("chat", 0.0) == ()
 
 
 def test_somebody_who_begins_to_hold_requests_is_news() -> None:
-    others = Others("me")
-    assert not others.saw({PREFIX + "other": written({"chat": Share()}, 1)}, 0.0)
-    assert others.saw({PREFIX + "other": written({"chat": Share(held=1)}, 2)}, 1.0)
-    assert not others.saw({PREFIX + "other": written({"chat": Share(held=1)}, 3)}, 2.0)
+    others = Others()
+    assert not others.saw({PREFIX + "other": written({"chat": Share()}, 1)}, ME, 0.0)
+    assert others.saw({PREFIX + "other": written({"chat": Share(held=1)}, 2)}, ME, 1.0)
+    assert not others.saw({PREFIX + "other": written({"chat": Share(held=1)}, 3)}, ME, 2.0)
 
 
 def test_a_share_is_of_what_one_gateway_sees() -> None:

@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from endpoints.allocation.controller.course import Outcome, Situation, course, wanted_of
+from endpoints.allocation.controller.course import (
+    NEEDED_ANNOTATION,
+    Outcome,
+    Situation,
+    course,
+    needed_of,
+    wanted_of,
+)
 from endpoints.allocation.controller.members import Member
 from endpoints.allocation.controller.record import Record, revision_of
 from endpoints.allocation.controller.watchdog import Cause, Finding, Remedy, Verdict
@@ -210,6 +217,27 @@ def test_idle_replicas_of_others_are_asked_to_go_before_anything_is_placed() -> 
     planner.idle.clear()
     planner.nodes.append("n1")
     assert names(story.pass_().placed) == ["llama-0"]
+
+
+def test_what_others_make_room_for_is_promised_to_nobody_else() -> None:
+    planner = CountingPlanner(["n0"])
+    story = Story(planner)
+    story.want(1)
+    planner.idle["n1"] = Eviction("other", "other-3")
+    assert names(story.want(2).records) == ["llama-0"]
+    (promise,) = [one for one in planner.ledger.active(story.now) if "promised" in one.key]
+    assert promise.plan.pods[0].node == "n1"
+    story.want(1)
+    assert not [one for one in planner.ledger.active(story.now) if "promised" in one.key]
+
+
+def test_a_need_is_what_the_scaler_says_within_the_bounds() -> None:
+    one = capacity(replicas={"min": 1, "max": 6, "wanted": 3})
+    assert needed_of(one, {}) == 3
+    assert needed_of(one, {NEEDED_ANNOTATION: "5"}) == 5
+    assert needed_of(one, {NEEDED_ANNOTATION: "50"}) == 6
+    assert needed_of(one, {NEEDED_ANNOTATION: "2"}) == 3
+    assert needed_of(one, {NEEDED_ANNOTATION: "-1"}) == 3
 
 
 def test_a_preempted_replica_drains() -> None:

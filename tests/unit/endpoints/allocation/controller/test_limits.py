@@ -1,6 +1,6 @@
 """What a capacity's status bounds its scaler by."""
 
-from endpoints.allocation.controller.limits import ceiling_of
+from endpoints.allocation.controller.limits import Aims, aims_of, ceiling_of
 from endpoints.scaling.ceiling import Ceiling
 
 
@@ -15,3 +15,10 @@ def test_what_is_not_known_is_no_ceiling() -> None:
     assert ceiling_of({}) is None
     assert ceiling_of({"status": {}}) is None
     assert ceiling_of({"status": {"feasible": 3}}) is None
+
+
+def test_its_objective_is_what_its_scaler_goes_by() -> None:
+    slo = {"ttftSeconds": 1, "itlSeconds": 0.03, "attainment": 0.95}
+    assert aims_of({"spec": {"slo": slo}}) == Aims(1.0, 0.03, 0.95)
+    assert aims_of({"spec": {"slo": {"attainment": 1}}}) == Aims(attainment=0.999)
+    assert aims_of({"spec": {}}) == aims_of({"spec": {"slo": {"ttftSeconds": 0}}}) == Aims()

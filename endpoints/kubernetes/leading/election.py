@@ -1,4 +1,4 @@
-"""Who of several gateways scales: the Lease protocol as a state machine without I/O.
+"""Who of several processes acts: the Lease protocol as a state machine without I/O.
 
 ::
 

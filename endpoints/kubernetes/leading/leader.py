@@ -5,9 +5,10 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from secrets import token_hex
+from typing import Any, Final, Protocol
 
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import (
@@ -16,13 +17,12 @@ from endpoints.kubernetes.errors import (
     KubernetesError,
     NotFoundError,
 )
+from endpoints.kubernetes.leading.election import Election, ElectionSettings
 from endpoints.kubernetes.objects import Objects
 from endpoints.kubernetes.resources import LEASES, Object
-from endpoints.scaling.election import Election, ElectionSettings
-from endpoints.scaling.sharing import PREFIX, Others, Share, written
 
 _log = logging.getLogger(__name__)
-_JITTER = 0.2
+_JITTER: Final = 0.2
 
 
 def own_identity() -> str:
@@ -30,38 +30,63 @@ def own_identity() -> str:
     return f"{socket.gethostname()}_{token_hex(4)}"
 
 
+class Notes(Protocol):
+    """What candidates write to the one that leads, each in an annotation of the Lease."""
+
+    def key(self, identity: str) -> str:
+        """The annotation that is that candidate's."""
+
+    def text(self) -> str:
+        """What to write there now."""
+
+    def saw(self, annotations: Mapping[str, Any], own: str, now: float) -> bool:
+        """What is written, ``own`` our own key; whether it can't wait for whoever leads."""
+
+    def stale(self, now: float) -> Iterable[str]:
+        """Annotations of candidates that are gone."""
+
+
 class Leader:
-    """A candidate for one lease, from `start` to `stop`; ``changed`` is called when that changes.
+    """A candidate for the lease ``name``, from `start` to `stop`.
 
     Whoever acts asks `leads` before each action: it is true only as long as nobody else can be.
-    Who follows writes its ``shares`` of the pools' traffic into the lease; `others` has what the
-    leader read there, and ``changed`` is called as well when somebody begins to hold requests.
+    ``changed`` is called when that changes, and when there is a note that can't wait. Who follows
+    writes its ``notes`` into the lease; without any, only whoever may lead writes it.
     """
 
     def __init__(
         self,
         connection: Connection,
         namespace: str,
-        name: str = "inferway-scaler",
+        name: str,
         *,
         identity: str | None = None,
         settings: ElectionSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         changed: Callable[[], object] = lambda: None,
-        shares: Callable[[], Mapping[str, Share]] = dict,
+        notes: Notes | None = None,
     ) -> None:
         self.election = Election(identity or own_identity(), settings)
-        self._objects = Objects(connection, "inferway-scaler")
+        self.changed = changed
+        self._objects = Objects(connection, name)
         self._namespace = namespace
         self._name = name
         self._clock = clock
-        self._changed = changed
-        self.others = Others(self.election.identity)
-        self._shares = shares
-        self._seq = 0
+        self._notes = notes
         self._led = False
+        self._answered = False
         self._trouble = ""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why the lease could not be read or written last; empty: it could, or nobody tried."""
+        return self._trouble
+
+    @property
+    def answered(self) -> bool:
+        """Whether the lease was ever seen or written: it is known who leads."""
+        return self._answered
 
     def leads(self) -> bool:
         """Whether we may act now."""
@@ -82,9 +107,7 @@ class Leader:
             with suppress(KubernetesError, TimeoutError):
                 async with asyncio.timeout(self.election.settings.retry_seconds):
                     lease = await self._objects.get(LEASES, self._name, self._namespace)
-                    (lease["metadata"].get("annotations") or {}).pop(
-                        PREFIX + self.election.identity, None
-                    )
+                    self._without(lease)
                     if (lease.get("spec") or {}).get("holderIdentity") == self.election.identity:
                         lease["spec"] = self.election.released(time.time())
                         await self._objects.replace(LEASES, lease)
@@ -96,7 +119,7 @@ class Leader:
             try:
                 async with asyncio.timeout(settings.renew_seconds):
                     await self._try()
-                self._trouble = ""
+                self._trouble, self._answered = "", True
             except (KubernetesError, TimeoutError) as error:
                 why = str(error) or "no answer in time"
                 if why != self._trouble:
@@ -116,22 +139,30 @@ class Leader:
             return
         now = self._clock()
         election.saw(lease.get("spec") or {}, now)
-        annotations = lease["metadata"].get("annotations") or {}
-        if self.others.saw(annotations, now) and election.leads(now):
-            self._changed()
+        if self._read(lease, now) and election.leads(now):
+            self.changed()
         if election.may_write(now):
-            for key in (*self.others.gone(now), PREFIX + election.identity):
-                annotations.pop(key, None)
+            self._without(lease)
             await self._write(lease)
-        if not self.leads():
-            await self._share()
+        if self._notes is not None and not self.leads():
+            note = {self._notes.key(election.identity): self._notes.text()}
+            patch = {"metadata": {"annotations": note}}
+            await self._objects.merge_patch(LEASES, self._name, patch, self._namespace)
 
-    async def _share(self) -> None:
-        """Tell whoever leads what we see."""
-        self._seq += 1
-        text = written(self._shares(), self._seq)
-        patch = {"metadata": {"annotations": {PREFIX + self.election.identity: text}}}
-        await self._objects.merge_patch(LEASES, self._name, patch, self._namespace)
+    def _read(self, lease: Object, now: float) -> bool:
+        """The notes on it; whether they can't wait."""
+        if self._notes is None:
+            return False
+        own = self._notes.key(self.election.identity)
+        return self._notes.saw(lease["metadata"].get("annotations") or {}, own, now)
+
+    def _without(self, lease: Object) -> None:
+        """Take the notes away of who is gone, and ours: who leads need not tell itself."""
+        if self._notes is None:
+            return
+        annotations = lease["metadata"].get("annotations") or {}
+        for key in (*self._notes.stale(self._clock()), self._notes.key(self.election.identity)):
+            annotations.pop(key, None)
 
     async def _write(self, lease: Object | None) -> None:
         election, sent_at = self.election, self._clock()
@@ -150,4 +181,4 @@ class Leader:
             self._led = leads
             word = "leads" if leads else "leads no longer"
             _log.info("%s %s (lease %s)", self.election.identity, word, self._name)
-            self._changed()
+            self.changed()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from endpoints.scaling.election import Election, ElectionSettings
+from endpoints.kubernetes.leading.election import Election, ElectionSettings
 
 PACE = ElectionSettings(lease_seconds=15, renew_seconds=10.0, retry_seconds=2.0)
 
