@@ -503,7 +503,10 @@ def _log_nothing(_record: RequestRecord) -> None:
 def _with_picker_config(
     settings: Settings, extproc: ExtProcSettings, picker: PickerConfig
 ) -> Settings:
-    """The settings as an ``EndpointPickerConfig`` wants them; what differs there is logged."""
+    """The settings as an ``EndpointPickerConfig`` wants them; what differs there is logged.
+
+    Its flow control counts where the settings have no ``admission`` themselves.
+    """
     for note in picker.notes:
         _log.warning("%s: %s", extproc.picker_config, note)
     changed = msgspec.structs.replace(
@@ -513,4 +516,5 @@ def _with_picker_config(
     )
     ranked = max(settings.routing.fallbacks, picker.fallbacks)
     routing = msgspec.structs.replace(settings.routing, fallbacks=ranked)
-    return msgspec.structs.replace(settings, extproc=changed, routing=routing)
+    admission = settings.admission or picker.admission
+    return msgspec.structs.replace(settings, extproc=changed, routing=routing, admission=admission)

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway import strictyaml
 from gateway.checking import Problem, problems_in
+from gateway.pickerconfig.flowcontrol import admission_of, notes_on
 from gateway.pickerconfig.plugins import (
     BUILT_IN,
     FILTERED,
@@ -19,15 +20,13 @@ from gateway.pickerconfig.plugins import (
     supported,
 )
 from gateway.pickerconfig.schema import GROUPS, KIND, Config, Plugin, Profile, Reference
+from gateway.settings import AdmissionSettings
 from routing.policies import make_policy
 from routing.policies.policy import Policy
 from routing.policies.scored import Picker, Scored, Weighted
 
-_GATES = {
-    "dataLayer": "",
-    "enableLegacyMetrics": "",
-    "flowControl": "requests do not queue here: what no endpoint has room for is refused with 429",
-}
+_FLOW_CONTROL = "flowControl"
+_GATES = ("dataLayer", "enableLegacyMetrics", _FLOW_CONTROL)
 _DEFAULT = (
     Plugin(type="queue-scorer"),
     Plugin(type="kv-cache-utilization-scorer"),
@@ -60,12 +59,14 @@ class PickerConfigError(ValueError):
 class PickerConfig:
     """What a file means: a policy, and how many fallbacks stand beside its first choice.
 
-    ``notes``: what is in the file and done differently here, or not at all.
+    ``admission``: the line before the pool; None: there is to be none. ``notes``: what is in the
+    file and done differently here, or not at all.
     """
 
     make_policy: Callable[[], Policy]
     fallbacks: int
     test_selection: bool
+    admission: AdmissionSettings | None
     notes: tuple[str, ...]
 
 
@@ -106,6 +107,10 @@ def _problems(config: Config) -> Iterator[Problem]:
     for at, gate in enumerate(config.feature_gates):
         if gate not in _GATES:
             yield Problem(f"featureGates[{at}]", f"unknown gate {gate!r}; {_choice(gate, _GATES)}")
+    try:
+        admission_of(config.flow_control)
+    except ValueError as error:
+        yield Problem("flowControl", str(error))
     names: dict[str, int] = {}
     for at, plugin in enumerate(config.plugins):
         yield from _plugin_problems(plugin, f"plugins[{at}]")
@@ -186,9 +191,12 @@ def _meaning(config: Config) -> PickerConfig:
         )
     else:
         profile = _DEFAULT_PROFILE
-    notes = [f"{gate}: {_GATES[gate]}" for gate in config.feature_gates if _GATES[gate]]
-    if config.flow_control is not None and "flowControl" not in config.feature_gates:
-        notes.append(f"flowControl: {_GATES['flowControl']}")
+    notes, admission = [], None
+    if _FLOW_CONTROL in config.feature_gates:
+        admission = admission_of(config.flow_control)
+        notes += notes_on(config.flow_control)
+    elif config.flow_control is not None:
+        notes.append("flowControl: of no effect without the feature gate of that name, as there")
     notes += [
         f"{plugin.type}: {BUILT_IN[plugin.type]}" for plugin in plugins if plugin.type in BUILT_IN
     ]
@@ -220,5 +228,6 @@ def _meaning(config: Config) -> PickerConfig:
         make_policy=scored,
         fallbacks=count - 1,
         test_selection=any(plugin.type == TEST_SELECTION for plugin in plugins),
+        admission=admission,
         notes=tuple(notes),
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.settings.admission import AdmissionSettings
+from gateway.settings.admission import AdmissionSettings, BandSettings
 from gateway.settings.bodies import ExtProcSettings, ProxySettings
 from gateway.settings.clients import (
     AdminSettings,
@@ -69,6 +69,7 @@ from routing.fleet import Endpoint
 __all__ = [
     "AdminSettings",
     "AdmissionSettings",
+    "BandSettings",
     "Bandwidth",
     "BreakerSettings",
     "Bytes",

@@ -1,7 +1,27 @@
 """Who waits when a pool is busy, and in which order."""
 
-from gateway.settings.types import Bytes, Count, CountOrZero, Seconds, Section, Text, Weight
-from routing.admission.queue import QueueBounds
+from gateway.settings.types import (
+    Bytes,
+    Count,
+    CountOrZero,
+    Priority,
+    Seconds,
+    Section,
+    Text,
+    Weight,
+)
+from routing.admission.queue import BandBounds, QueueBounds
+
+
+class BandSettings(Section, frozen=True):
+    """How much of one priority may wait, within the bounds of the whole; null: no bound more."""
+
+    max_requests: CountOrZero | None = None
+    max_bytes: Bytes | None = None
+
+    def bounds(self) -> BandBounds:
+        """The same for the queue."""
+        return BandBounds(self.max_requests, self.max_bytes)
 
 
 class AdmissionSettings(Section, frozen=True):
@@ -15,6 +35,8 @@ class AdmissionSettings(Section, frozen=True):
     patience: Seconds = 60.0
     longest_wait: Seconds = 1.0
     oldest_every: CountOrZero = 20
+    bands: dict[Priority, BandSettings] = {}
+    other_bands: BandSettings = BandSettings()
     weights: dict[Text, Weight] = {}
 
     def bounds(self) -> QueueBounds:
@@ -24,5 +46,7 @@ class AdmissionSettings(Section, frozen=True):
             bytes=self.max_bytes,
             patience=self.patience,
             oldest_every=self.oldest_every,
+            bands={priority: band.bounds() for priority, band in self.bands.items()},
+            other_bands=self.other_bands.bounds(),
             weights=self.weights,
         )

@@ -7,6 +7,7 @@ priority waits for ever, every so many turns of a lane belong to whoever has wai
 
 A full queue turns somebody away: the youngest of the lowest priority below the newcomer's, else
 the youngest of the tenant with most work waiting in the newcomer's own priority, else the newcomer.
+Where its own priority is full, only the latter two.
 """
 
 from collections import OrderedDict
@@ -22,6 +23,17 @@ _RATE_SECONDS: Final = 10.0  # over which the pace of admission is averaged
 
 
 @dataclass(frozen=True, slots=True)
+class BandBounds:
+    """How much of one priority may wait, within the bounds of the whole; None: no bound more."""
+
+    requests: int | None = None
+    bytes: int | None = None
+
+
+_UNBOUNDED: Final = BandBounds()
+
+
+@dataclass(frozen=True, slots=True)
 class QueueBounds:
     """How much may wait. ``requests`` whose bodies have ``bytes``, each ``patience`` seconds."""
 
@@ -30,6 +42,10 @@ class QueueBounds:
     patience: float = 60.0
     oldest_every: int = 20
     """Of so many turns one is that of whoever has waited longest; 0: none is."""
+    bands: Mapping[int, BandBounds] = field(default_factory=dict)
+    """Of priorities that have bounds of their own; 0 requests: none of it waits."""
+    other_bands: BandBounds = _UNBOUNDED
+    """Of all other priorities."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Shares of tenants that have another one than 1."""
 
@@ -184,12 +200,16 @@ class AdmissionQueue:
     def _make_room(self, priority: int, tenant: str, cost: float, size: int) -> list[Entry] | None:
         """Who has to go for a newcomer and went; None: it can't have room."""
         evicted: list[Entry] = []
-        if self._fits(size):
+        fits_band = self._fits_band(priority, size, 0, 0)
+        if fits_band and self._fits(size):
             return evicted
-        if not self._could_fit(priority, size):
+        if not fits_band or not self._could_fit(priority, size):
             victim = self._heavier(priority, tenant, cost)
-            after = 0 if victim is None else self.bytes - victim.size + size
-            if victim is None or after > self.bounds.bytes:
+            if (
+                victim is None
+                or self.bytes - victim.size + size > self.bounds.bytes
+                or not self._fits_band(priority, size, 1, victim.size)
+            ):
                 return None
             self.drop(victim)
             return [victim]
@@ -205,6 +225,15 @@ class AdmissionQueue:
             return True  # whatever its size: it is the only one
         bounds = self.bounds
         return len(self._by_age) < bounds.requests and self.bytes + size <= bounds.bytes
+
+    def _fits_band(self, priority: int, size: int, fewer: int, less: int) -> bool:
+        """Whether its priority has room, without so many requests and bytes of it."""
+        bounds = self.bounds.bands.get(priority, self.bounds.other_bands)
+        requests, held = self._held.get(priority, (0, 0))
+        requests -= fewer
+        if bounds.requests is not None and requests >= bounds.requests:
+            return False
+        return bounds.bytes is None or requests == 0 or held - less + size <= bounds.bytes
 
     def _could_fit(self, priority: int, size: int) -> bool:
         """Whether there would be room without anybody of a lower priority."""

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from routing.admission.entry import Entry, LaneKey
-from routing.admission.queue import AdmissionQueue, QueueBounds
+from routing.admission.queue import AdmissionQueue, BandBounds, QueueBounds
 
 LANES = [LaneKey("m", None), LaneKey("m", frozenset({"a"})), LaneKey("n", None)]
 TENANTS = st.sampled_from(["a", "b", "c", "d"])
@@ -28,6 +28,7 @@ class AnyRush(RuleBasedStateMachine):
                 bytes=size,
                 patience=10.0,
                 oldest_every=every,
+                bands={-2: BandBounds(requests=2), 2: BandBounds(bytes=50)},
                 weights={"d": 4.0},
             )
         )
@@ -49,9 +50,11 @@ class AnyRush(RuleBasedStateMachine):
         if entry is None:
             assert not evicted
             assert before
-            full = len(before) >= self.queue.bounds.requests
+            same = [one for one in before if one.priority == priority]
+            full = len(before) >= self.queue.bounds.requests or (priority == -2 and len(same) >= 2)
             too_large = sum(one.size for one in before) + size > self.queue.bounds.bytes
-            assert full or too_large
+            band_too_large = priority == 2 and sum(one.size for one in same) + size > 50
+            assert full or too_large or band_too_large
         else:
             self.waiting.add(entry)
             self.arrived[entry] = len(self.arrived)
@@ -97,6 +100,10 @@ class AnyRush(RuleBasedStateMachine):
         assert len(queue) == len(self.waiting) <= bounds.requests
         assert queue.bytes == sum(one.size for one in self.waiting)
         assert queue.bytes <= bounds.bytes or len(self.waiting) == 1
+        lowest = [one for one in self.waiting if one.priority == -2]
+        highest = [one for one in self.waiting if one.priority == 2]
+        assert len(lowest) <= 2
+        assert sum(one.size for one in highest) <= 50 or len(highest) == 1
         assert set(queue.lanes()) == {one.lane for one in self.waiting}
         assert sum(row[3] for row in queue.backlogs()) == len(self.waiting)
         oldest = queue.oldest

@@ -59,7 +59,7 @@ def test_a_profile_with_weights() -> None:
 
 def test_what_is_done_differently_is_said() -> None:
     notes = "\n".join(read(LLMD.encode(), "picker.yaml").notes)
-    assert "flowControl: requests do not queue here" in notes
+    assert "flowControl: tenants (fairness ids) always get fair shares" in notes
     assert "approx-prefix-cache-producer" in notes
     assert "utilization-detector" in notes
 
@@ -155,3 +155,57 @@ def test_what_is_wrong_is_said(text: str, expected: str) -> None:
 def test_our_own_settings_name_the_file(tmp_path: object) -> None:
     with pytest.raises(ConfigError, match=r"extproc\.picker_config"):
         from_text(f"extproc: {{picker_config: {tmp_path}/nothing.yaml}}", "inferway.yaml")
+
+
+FLOWS = """
+featureGates: [flowControl]
+plugins: [{type: round-robin-fairness-policy}, {type: edf-ordering-policy}, {type: queue-scorer}]
+flowControl:
+  maxBytes: 2Gi
+  maxRequests: 500
+  defaultRequestTTL: 1m30s
+  defaultPriorityBand: {maxRequests: 50}
+  priorityBands:
+  - {priority: 100, maxBytes: 500M, fairnessPolicyRef: round-robin-fairness-policy}
+  - {priority: -10, maxRequests: 7, orderingPolicyRef: edf-ordering-policy}
+"""
+
+
+def test_flow_control_is_a_line_with_its_bounds() -> None:
+    admission = read((HEAD + FLOWS).encode(), "picker.yaml").admission
+    assert admission is not None
+    assert (admission.max_bytes, admission.max_requests, admission.patience) == (2 << 30, 500, 90.0)
+    bands = {number: (one.max_requests, one.max_bytes) for number, one in admission.bands.items()}
+    assert bands == {100: (None, 500_000_000), -10: (7, 1_000_000_000)}
+    assert admission.other_bands.max_requests == 50
+    bounds = admission.bounds()
+    assert bounds.bands[-10].requests == 7
+
+
+def test_flow_control_without_its_gate_is_off_and_said_to_be() -> None:
+    config = read((HEAD + "flowControl: {maxRequests: 5}\n").encode(), "picker.yaml")
+    assert config.admission is None
+    assert "of no effect without the feature gate" in "".join(config.notes)
+
+
+def test_the_gate_alone_has_no_bounds_but_those_of_bands() -> None:
+    config = read((HEAD + "featureGates: [flowControl]\n").encode(), "picker.yaml")
+    assert config.admission is not None
+    assert config.admission.patience == 86_400.0
+    assert config.admission.other_bands.max_bytes == 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("section", "part"),
+    [
+        ("{maxBytes: many}", "maxBytes: 'many' is no quantity"),
+        ("{maxBytes: -5}", "must not be negative"),
+        ("{defaultRequestTTL: soon}", "'soon' is no duration"),
+        ("{priorityBands: [{maxRequests: 1}]}", "priorityBands[0] has no priority"),
+        ("{priorityBands: [{priority: 1}, {priority: 1}]}", "a band of priority 1 already"),
+        ("{maxRequests: -1}", "maxRequests is -1"),
+        ("{maxRequest: 1}", "maxRequest"),
+    ],
+)
+def test_what_is_wrong_with_flow_control_is_said(section: str, part: str) -> None:
+    assert part in problems(HEAD + f"flowControl: {section}\n")

@@ -3,7 +3,7 @@
 import pytest
 
 from routing.admission.entry import Entry, LaneKey
-from routing.admission.queue import AdmissionQueue, QueueBounds
+from routing.admission.queue import AdmissionQueue, BandBounds, QueueBounds
 
 LANE = LaneKey("m", None)
 OTHER = LaneKey("other", None)
@@ -111,6 +111,26 @@ def test_a_larger_share_may_have_more_waiting() -> None:
     offer(queue, tenant="gold")
     _, evicted = queue.offer(LANE, 0, "gold", cost=1.0, size=1, now=0.0)
     assert [one.tenant for one in evicted] == ["plain"]
+
+
+def test_a_priority_may_have_bounds_of_its_own() -> None:
+    bounds = QueueBounds(
+        bands={-1: BandBounds(requests=0), 5: BandBounds(bytes=25)},
+        other_bands=BandBounds(requests=2),
+    )
+    queue = AdmissionQueue(bounds)
+    assert queue.offer(LANE, -1, "t", cost=1.0, size=1, now=0.0) == (None, [])
+    offer(queue, 5, size=100)  # one may always wait
+    assert queue.offer(LANE, 5, "t", cost=1.0, size=1, now=0.0) == (None, [])
+    offer(queue, 0, "flood")
+    offer(queue, 0, "flood")
+    entry, evicted = queue.offer(LANE, 0, "calm", cost=1.0, size=10, now=0.0)
+    assert entry is not None
+    assert [one.tenant for one in evicted] == ["flood"]
+    # Its own priority is full: those of lower ones do not have to go for it.
+    offer(queue, -7)
+    assert queue.offer(LANE, 0, "calm", cost=9.0, size=10, now=0.0) == (None, [])
+    assert len(queue) == 4
 
 
 def test_patience_ends_in_order_of_arrival() -> None:
