@@ -1,5 +1,7 @@
 """The traffic that is planned for: jumps seen early, and room for those that may come."""
 
+from typing import Any
+
 import pytest
 
 from endpoints.scaling.collector import Collector
@@ -17,10 +19,10 @@ POOL = ScalingSettings(roles={Role.BOTH: Bounds(1, 50)}, season=None)
 
 
 def seen(**signals: float) -> RoleObservation:
-    return RoleObservation(
-        replicas=Replicas(ready=4, target=4),
-        **{name: measured(value, 0.0, 0.0, 60.0) for name, value in signals.items()},
-    )
+    made: dict[str, Any] = {
+        name: measured(value, 0.0, 0.0, 60.0) for name, value in signals.items()
+    }
+    return RoleObservation(replicas=Replicas(ready=4, target=4), **made)
 
 
 def rate_after(counts: list[int]) -> float:
@@ -69,9 +71,12 @@ def test_the_margin_is_what_jumps_were_and_says_so() -> None:
     assert peak is not None
     assert new is not None
     assert fresh is not None
-    assert (usual.rate, usual.why) == (pytest.approx(6.0), "jumps")
-    assert (peak.rate, peak.why) == (pytest.approx(9.9), "jumps from this level")
-    assert (new.rate, new.why) == (pytest.approx(12.0), "jumps")  # no peak like it was seen before
+    assert usual.rate == pytest.approx(6.0)
+    assert usual.why == "jumps"
+    assert peak.rate == pytest.approx(9.9)
+    assert peak.why == "jumps from this level"
+    assert new.rate == pytest.approx(12.0)  # no peak like it was seen before
+    assert new.why == "jumps"
     assert fresh.why == "no experience"
     assert demand(seen(), POOL) is None
 
@@ -80,4 +85,5 @@ def test_a_margin_that_is_set_stands() -> None:
     fixed = ScalingSettings(roles={Role.BOTH: Bounds(1, 50)}, margin=0.5)
     found = demand(seen(arrival_rate=4.0, usual_rate=4.0, jumps=1.0, jumps_here=0.0), fixed)
     assert found is not None
-    assert (found.rate, found.why) == (pytest.approx(6.0), "as set")
+    assert found.rate == pytest.approx(6.0)
+    assert found.why == "as set"
