@@ -111,7 +111,11 @@ def scaler(
 
 
 def _notes(names: list[str]) -> list[str]:
-    notes = ["figures are means over the seeds; utilisation 'work' is the friendliest to an HPA"]
+    notes = [
+        "figures are means over the seeds; utilisation 'work' is the friendliest to an HPA",
+        "the best HPA target for a pattern is chosen afterwards, for it alone; the best with one "
+        "target for both has to do for spikes and the day",
+    ]
     if SAMPLE_NAME in names:
         notes.append(
             "sample: eight minutes of the Mooncake trace, half as fast again, over and over with "

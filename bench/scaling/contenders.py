@@ -49,7 +49,6 @@ CONTENDERS: tuple[Contender, ...] = (
             _hpa("busy", target),
             15.0,
             "HPA on utilisation that grows with the work done, as a CPU's does",
-            quick=target in {0.2, 0.3, 0.4, 0.5},
         )
         for target in (0.2, 0.3, 0.4, 0.5, 0.6)
     ),

@@ -112,7 +112,10 @@ class ElasticFleet:
     def paid_seconds(self, now: float) -> float:
         """What all endpoints together have cost so far, in endpoint-seconds."""
         alive = sum(now - member.started_at for member in self.members.values())
-        return alive + sum((member.gone_at or now) - member.started_at for member in self.gone)
+        return alive + sum(
+            (now if member.gone_at is None else member.gone_at) - member.started_at
+            for member in self.gone
+        )
 
     def scale(self, target: int, *, at_once: bool = False) -> None:
         """Start or drain endpoints so that ``target`` are there or coming."""

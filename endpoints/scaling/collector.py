@@ -15,7 +15,7 @@ from itertools import islice
 from math import sqrt
 from typing import Final
 
-from endpoints.scaling.forecast import Forecast, forecast, jumps
+from endpoints.scaling.forecast import Forecast, forecast, jumps, level
 from endpoints.scaling.role import Role, role_of
 from endpoints.scaling.settings import ScalingSettings
 from endpoints.scaling.signals import (
@@ -91,6 +91,7 @@ class Collector:
         self._forecast: Forecast | None = None
         self._forecast_bins = -1
         self._jumps: float | None = None
+        self._jumps_here: float | None = None
 
     def attach(self, router: Router) -> None:
         """Have the router add up its traffic, unless it does already."""
@@ -150,6 +151,7 @@ class Collector:
             forecast_high=None if ahead is None else ahead.high,
             usual_rate=quantile(self._usual_bins(), 0.5),
             jumps=self._jumps,
+            jumps_here=self._jumps_here,
             prompt_tokens=self._mean("prompt_tokens", "routed", now),
             output_tokens=self._mean("output_tokens", "completed", now),
             hit_ratio=self._mean("cached_tokens", "reported_prompt_tokens", now),
@@ -163,9 +165,12 @@ class Collector:
         )
 
     def _rate(self, now: float) -> float | None:
-        """Arrivals a second over the last minute; over less when that is far above it.
+        """Arrivals a second over the last minute; on a jump, where it is going to.
 
-        A Poisson process exceeds its mean by `JUMP_SIGMAS` deviations about once in 500 times.
+        A Poisson process exceeds its mean by `JUMP_SIGMAS` deviations about once in 500 times. So
+        that is a jump, and most likely seen on its way up: it is taken to go on as far again. What
+        is asked for a step too late costs a start-up time of missed objectives; what was asked for
+        too much makes the first of them come sooner, and goes once enough are ready.
         """
         arrivals = self._sums["arrivals"]
         rate = arrivals.rate(now, RATE_SECONDS)
@@ -175,7 +180,7 @@ class Collector:
         came, seconds = latest
         expected = rate * seconds
         if came > expected + JUMP_SIGMAS * sqrt(max(expected, 1.0)):
-            return max(came / seconds, rate)
+            return max(2.0 * came / seconds - rate, rate)
         return rate
 
     def _mean(self, part: str, whole: str, now: float) -> float | None:
@@ -201,13 +206,14 @@ class Collector:
             return
         self._forecast_bins = stamp
         season = self._settings.season
-        ahead = self._settings.startup + self._settings.interval
+        ahead = max(round((self._settings.startup + self._settings.interval) / bins.step), 1)
         self._forecast = forecast(
-            list(bins.rates),
-            max(round(ahead / bins.step), 1),
-            0 if season is None else round(season / bins.step),
+            list(bins.rates), ahead, 0 if season is None else round(season / bins.step)
         )
-        self._jumps = jumps(self._usual_bins(), max(round(ahead / bins.step), 1), JUMP_SHARE)
+        usual = self._usual_bins()
+        here = level(usual, ahead, 0)
+        self._jumps = jumps(usual, ahead, JUMP_SHARE)
+        self._jumps_here = jumps(usual, ahead, JUMP_SHARE, here) if here else None
 
     # -- endpoints -------------------------------------------------------------------------
 
@@ -292,6 +298,7 @@ class Collector:
             forecast_high=of(shared.forecast_high),
             usual_rate=of(shared.usual_rate),
             jumps=of(shared.jumps),
+            jumps_here=of(shared.jumps_here),
             prompt_tokens=of(shared.prompt_tokens),
             output_tokens=of(shared.output_tokens),
             hit_ratio=of(shared.hit_ratio),
@@ -415,6 +422,7 @@ class _Shared:
     forecast_high: float | None = None
     usual_rate: float | None = None
     jumps: float | None = None
+    jumps_here: float | None = None
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     hit_ratio: float | None = None

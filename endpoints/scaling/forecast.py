@@ -29,6 +29,10 @@ MARGIN: Final = 0.15
 """And what may well be is at most this share above (or below) the forecast."""
 FEWEST_MOMENTS: Final = 60
 """Moments below which nothing is said of jumps."""
+FEWEST_ALIKE: Final = 10
+"""The same of jumps from one level: five minutes of it, of which the worst is taken."""
+ALIKE: Final = 0.8
+"""Share of a level from which on another one is about as high."""
 ORIGINS: Final = 24
 """Moments of the past from which is forecast to compare the methods."""
 SMOOTHED: Final = 3
@@ -131,22 +135,30 @@ def forecast(values: Sequence[float], ahead: int, season: int = 0) -> Forecast |
     )
 
 
-def jumps(values: Sequence[float], ahead: int, share: float) -> float | None:
+def jumps(
+    values: Sequence[float], ahead: int, share: float, from_level: float = 0.0
+) -> float | None:
     """How far above its level traffic rises within ``ahead`` steps: a share of the level.
 
-    That was enough in ``share`` of the moments of the series; None when there are too few of
-    them. A step counts together with the next one, so that chance does not.
+    That was enough in ``share`` of the moments of the series; None when there are fewer than
+    `FEWEST_MOMENTS` of them. With ``from_level`` only those moments count that were about as high
+    or higher (`ALIKE` of it), of which there must be `FEWEST_ALIKE`. A step counts together with
+    the next one, so that chance does not.
     """
+    if len(values) - ahead - LEVEL_STEPS < FEWEST_MOMENTS:
+        return None
     found = []
     for place in range(LEVEL_STEPS, len(values) - ahead):
         before = sum(values[place - LEVEL_STEPS : place]) / LEVEL_STEPS
+        if before < ALIKE * from_level:
+            continue
         pairs = zip(
             values[place : place + ahead], values[place + 1 : place + ahead + 1], strict=False
         )
         highest = max(one + other for one, other in pairs) / 2.0
         if before > 0.0:
             found.append(highest / before - 1.0)
-    if len(found) < FEWEST_MOMENTS:
+    if len(found) < (FEWEST_ALIKE if from_level > 0.0 else FEWEST_MOMENTS):
         return None
     most = quantile(found, share)
     return None if most is None else max(most, 0.0)

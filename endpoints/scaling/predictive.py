@@ -2,8 +2,10 @@
 
 The rate planned for is the larger of the present one and what the forecast's past errors make of
 it for when an endpoint that is started now would be ready, and a margin: a share of what is usual,
-so that there is room for a jump, and none on top of one. Going down, the same must fit with
-``tolerance`` to spare, so that a rate that trembles around a step does not move the pool.
+so that there is room for a jump, and little on top of one. Where it is known how far traffic rose
+from levels as high as the present one, it is no more than that: what has risen to its peak is not
+given the room that it needed for getting there. Going down, the same must fit with ``tolerance``
+to spare, so that a rate that trembles around a step does not move the pool.
 
 Apart from that there is the *surge*: what it takes, on top, to work off what will have piled up
 by the time that help is there. It goes as soon as the pile does.
@@ -40,17 +42,35 @@ class Plan:
     surge_reason: str = ""
 
 
-def planned_rate(seen: RoleObservation, settings: ScalingSettings) -> float | None:
-    """Requests/s to plan for; None when the present rate is not known."""
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Requests/s to plan for: what is ``expected``, and a ``margin``; ``why`` it is as large."""
+
+    expected: float
+    margin: float
+    why: str
+
+    @property
+    def rate(self) -> float:
+        """Both together."""
+        return self.expected + self.margin
+
+
+def demand(seen: RoleObservation, settings: ScalingSettings) -> Demand | None:
+    """The traffic to plan for; None when the present rate is not known."""
     present = seen.arrival_rate.value
     if present is None:
         return None
     usual = min(present, seen.usual_rate.or_else(present))
-    margin = settings.margin
-    if margin is None:
-        first, least, most = settings.margins
-        margin = min(max(seen.jumps.or_else(first), least), most)
-    return max(present, seen.forecast_high.or_else(0.0)) + margin * usual
+    expected = max(present, seen.forecast_high.or_else(0.0))
+    if settings.margin is not None:
+        return Demand(expected, settings.margin * usual, "as set")
+    first, least, most = settings.margins
+    margin = min(max(seen.jumps.or_else(first), least), most) * usual
+    here = seen.jumps_here.value
+    if here is not None and max(here, least) * present < margin:
+        return Demand(expected, max(here, least) * present, "jumps from this level")
+    return Demand(expected, margin, "jumps" if seen.jumps.value is not None else "no experience")
 
 
 def backlog(seen: RoleObservation, role: Role, one: Profile, settings: ScalingSettings) -> float:
@@ -78,14 +98,18 @@ def plan(seen: RoleObservation, role: Role, settings: ScalingSettings) -> Plan |
     one = profile(seen)
     if one is None:
         return None
-    rate = planned_rate(seen, settings)
-    if rate is None:
+    coming = demand(seen, settings)
+    if coming is None:
         return None
+    rate = coming.rate
     goal, most, slack = settings.objective, settings.utilisation, settings.tolerance
     sizing = fewest(one, role, rate, goal, most)
     floor = fewest(one, role, rate * (1.0 - slack), goal, most).count
     roof = fewest(one, role, rate * (1.0 + slack), goal, most).count
-    reason = f"{rate:.3g} requests/s, {one.prefill:.3g} s of prefill each: {sizing.limit} limits"
+    reason = (
+        f"{rate:.3g} requests/s ({coming.margin:.3g} of them margin: {coming.why}), "
+        f"{one.prefill:.3g} s of prefill each: {sizing.limit} limits"
+    )
     if sizing.unmet:
         names = " and ".join(name.upper() for name in sizing.unmet)
         reason += f"; {names} can't be met at any size"

@@ -138,6 +138,7 @@ class RoleObservation:
       ``forecast_high``: as it may well be by then, after the errors of the past;
       ``usual_rate``: the median of the past that the settings tell, and ``jumps``: by what share
       it rose above its level while an endpoint starts, in all but a few moments of that past;
+      ``jumps_here``: the same, of those moments only that were about as high as it is now;
     - ``prompt_tokens``, ``output_tokens``: means of a request; ``hit_ratio``: of the prompt
       tokens, the share found in a cache; ``own_tokens``: mean prompt tokens to be computed,
       ``own_spread``: their squared coefficient of variation; ``shape_rate``: requests/s over the
@@ -165,6 +166,7 @@ class RoleObservation:
     forecast_high: Signal = MISSING
     usual_rate: Signal = MISSING
     jumps: Signal = MISSING
+    jumps_here: Signal = MISSING
     prompt_tokens: Signal = MISSING
     output_tokens: Signal = MISSING
     hit_ratio: Signal = MISSING

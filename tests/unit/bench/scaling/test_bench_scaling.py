@@ -1,16 +1,25 @@
 """The scaling bench: its bars, its patterns, and a short play."""
 
 from dataclasses import replace
+from random import Random
 
+import msgspec
 import pytest
 
-from bench.scaling.checks import Mean, better_on_both, checks, cost_at
+from bench.replay.presets import PRESETS
+from bench.replay.timeline import Timeline
+from bench.scaling.checks import Mean, better_on_both, checks, cost_at, together
 from bench.scaling.contenders import CONTENDERS, HPA, OURS, chosen
 from bench.scaling.figures import curves, figures, turns
+from bench.scaling.fleet import ElasticFleet
 from bench.scaling.patterns import conversations
 from bench.scaling.scenes import CHAT, made
 from bench.scaling.simulation import play
 from endpoints.scaling.policies import make_scaling_policy
+from routing.fleet import Fleet
+from routing.policies import DEFAULT_POLICY, make_policy
+from routing.prefix.index import PrefixIndex
+from routing.router import Router, RouterSettings
 
 
 def mean(contender: str, attainment: float, hours: float, family: str = HPA) -> Mean:
@@ -32,6 +41,44 @@ def test_the_best_hpa_is_a_line_between_its_targets() -> None:
     found = checks([mean(OURS, 0.94, 11.0, OURS), *hpas])
     assert [check.ok for check in found] == [True, True, True]
     assert not checks([mean(OURS, 0.94, 13.0, OURS), *hpas])[-1].ok
+
+
+def test_one_hpa_target_has_to_do_for_both_patterns() -> None:
+    def on(pattern: str, contender: str, attainment: float, hours: float, requests: float) -> Mean:
+        family = OURS if contender == OURS else HPA
+        one = mean(contender, attainment, hours, family)
+        return msgspec.structs.replace(one, pattern=pattern, requests=requests)
+
+    found = [
+        on("spike", OURS, 0.96, 20.0, 100.0),
+        on("spike", "low", 0.97, 22.0, 100.0),
+        on("spike", "high", 0.60, 15.0, 100.0),
+        on("diurnal", OURS, 0.98, 20.0, 300.0),
+        on("diurnal", "low", 0.99, 30.0, 300.0),
+        on("diurnal", "high", 0.98, 20.0, 300.0),
+        on("diurnal", "elsewhere only", 0.98, 1.0, 300.0),
+    ]
+    joint = {one.contender: one for one in together(found)}
+    assert joint.keys() == {OURS, "low", "high"}
+    assert joint[OURS].attainment == pytest.approx(0.975)
+    assert joint["low"].endpoint_hours == 52.0
+    last = checks(found)[-1]
+    assert "one target for both" in last.name
+    # 0.975 lies between 0.885 and 0.985: 35 + 0.9 x 17 endpoint-hours.
+    assert last.value == pytest.approx(100.0 * (1.0 - 40.0 / 50.3))
+    assert last.ok
+    # One pattern alone has no such check.
+    assert not any("one target" in one.name for one in checks(found[:3]))
+
+
+def test_an_endpoint_that_goes_at_once_costs_nothing_more() -> None:
+    router = Router(Fleet(), PrefixIndex(1 << 20), make_policy(DEFAULT_POLICY), RouterSettings())
+    fleet = ElasticFleet(
+        PRESETS["32b-h100x2"], 512, router, Timeline(), Random(1), (60.0, 60.0), lambda: None
+    )
+    fleet.scale(3, at_once=True)
+    fleet.scale(1)
+    assert fleet.paid_seconds(3_600.0) == 3_600.0
 
 
 def test_turns_count_changes_of_direction() -> None:
