@@ -129,7 +129,7 @@ class Admission:
             )
         ticket = self._tickets[entry] = Ticket(self, entry, again, refuse)
         if self.router.traffic is not None:
-            self.router.traffic.hold(entry.cost, now)
+            self.router.traffic.hold(now)
         if self._timer is None:
             self._look_later()
         return ticket
@@ -224,7 +224,7 @@ class Admission:
         del self._tickets[entry]
         self.books.ended(entry.tenant, entry.priority, outcome, now - entry.since)
         if self.router.traffic is not None:
-            self.router.traffic.let_go(entry.cost, now, refused=outcome != ADMITTED)
+            self.router.traffic.let_go(now, refused=outcome != ADMITTED)
 
     def _evicted(self, entry: Entry, priority: int) -> ApiError:
         now = self._now()

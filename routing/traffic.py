@@ -25,7 +25,6 @@ class Traffic:
         "failed",
         "gaps",
         "held",
-        "held_work",
         "last_at",
         "output_tokens",
         "own_context",
@@ -45,8 +44,6 @@ class Traffic:
         """Requests for which there was no endpoint, or none in time."""
         self.held = 0
         """Requests that wait in the gateway now, since no endpoint has room."""
-        self.held_work = 0.0
-        """Their work: prompt tokens, and twice the tokens they may produce."""
         self.routed = 0
         """Requests that got an endpoint."""
         self.prompt_tokens = 0.0
@@ -82,17 +79,15 @@ class Traffic:
         self.refused += 1
         self.last_at = now
 
-    def hold(self, work: float, now: float) -> None:
+    def hold(self, now: float) -> None:
         """A request came that has to wait until an endpoint has room."""
         self.arrivals += 1
         self.held += 1
-        self.held_work += work
         self.last_at = now
 
-    def let_go(self, work: float, now: float, *, refused: bool) -> None:
+    def let_go(self, now: float, *, refused: bool) -> None:
         """It waits no more. ``refused``: it is not routed either."""
-        self.held = max(self.held - 1, 0)
-        self.held_work = max(self.held_work - work, 0.0) if self.held else 0.0
+        self.held = max(self.held - 1, 0)  # it may have come before anybody counted
         self.refused += refused
         self.last_at = now
 

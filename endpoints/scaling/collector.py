@@ -285,11 +285,14 @@ class Collector:
         decoding = sum(one.decoding for one in samples) / len(samples) if samples else 0.0
         timing = _times(members, router).believed(shared.gaps, decoding)
         timing = self._calm(role, timing, shared, len(ready), now)
-        queued = sum(one.queued_tokens for one in samples)
+        traffic = router.traffic
+        held = 0 if traffic is None or role is Role.DECODE else traffic.held
+        in_line = held * (shared.own_tokens or 0.0)  # prompts that the gateway keeps back
+        queued = sum(one.queued_tokens for one in samples) + in_line
         rate = timing.prefill_rate(shared)
         predicted = None
         if ready and rate and shared.own_tokens is not None:
-            least = min(one.queued_tokens for one in samples)
+            least = min(one.queued_tokens for one in samples) + in_line / len(ready)
             predicted = timing.fixed + (least + shared.own_tokens) / rate
         return RoleObservation(
             replicas=replicas,
@@ -305,9 +308,9 @@ class Collector:
             own_tokens=of(shared.own_tokens),
             own_spread=of(shared.own_spread),
             shape_rate=of(shared.shape_rate),
-            in_flight=of(sum(float(state.ledger.requests) for state in ready)),
+            in_flight=of(sum(float(state.ledger.requests) for state in ready) + held),
             queued_tokens=of(queued),
-            waiting=of(sum(one.waiting or 0.0 for one in known) if known else None),
+            waiting=of(sum(one.waiting or 0.0 for one in known) + held if known else None),
             running=of(sum(one.running or 0.0 for one in known) if known else None),
             predicted_ttft=of(predicted),
             ttft=of(shared.ttft),
