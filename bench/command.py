@@ -244,7 +244,8 @@ def disaggregation(
         int, typer.Option(min=100, help="Requests of each load at most.")
     ] = splitting.REQUESTS,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Seeds; medians are taken over them.")
+        int,
+        typer.Option(min=1, help="Seeds; medians are taken over them. More of a short trace."),
     ] = splitting.SEEDS,
     processes: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     json: Json = None,
@@ -254,10 +255,9 @@ def disaggregation(
     Eight simulated engines in every arm; TTFT, time between tokens, goodput, bytes moved.
     """
     console = console_for()
-    cases = splitting.plan(trace, requests, seeds)
     played = []
     try:
-        splitting.workload_of(cases[0])
+        cases = splitting.plan(trace, requests, seeds)
         with console.status("replaying") as status:
             for one in splitting.play_all(cases, processes):
                 played.append(one)

@@ -47,6 +47,18 @@ def test_who_decodes_much_is_spared_a_long_prompt() -> None:
     assert "p0 computes" in decision.choice.reason
 
 
+def test_who_would_be_late_only_by_the_transfer_stays_whole() -> None:
+    # 16,384 tokens in 2.2 s and 0.2 s on the way: by a target between the two, or far from both.
+    reasons = {}
+    for target in (0.5, 2.4, 60.0):
+        settings = DisaggregationSettings(bandwidth=7e9, miss_share=20.0)
+        router = router_of("pd", "adaptive", settings=settings)
+        crowd(router, "d1", 1)
+        request = request_of(16_384, ttft_target=target)
+        reasons[target] = route(router, request).split_reason in SPLIT
+    assert reasons == {0.5: True, 2.4: False, 60.0: True}
+
+
 def test_a_prompt_that_the_decode_endpoint_holds_is_not_computed_elsewhere() -> None:
     router = router_of("pd", "adaptive")
     request = request_of(16_384)
