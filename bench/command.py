@@ -20,6 +20,7 @@ from bench.overhead.command import overhead
 from bench.placement import measure as placing
 from bench.placement import scale as placing_scale
 from bench.prefill.command import prefill_faults
+from bench.replay.command import available_cores
 from bench.replay.parallel import WorkerError
 from bench.replay.workloads import SAMPLE_NAME, TraceError
 from bench.report.command import report
@@ -247,7 +248,9 @@ def disaggregation(
         int,
         typer.Option(min=1, help="Seeds; medians are taken over them. More of a short trace."),
     ] = splitting.SEEDS,
-    processes: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="one a core")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Compare ways to split requests into prefill and decode, in virtual time.
@@ -259,7 +262,7 @@ def disaggregation(
     try:
         cases = splitting.plan(trace, requests, seeds)
         with console.status("replaying") as status:
-            for one in splitting.play_all(cases, processes):
+            for one in splitting.play_all(cases, processes or available_cores()):
                 played.append(one)
                 status.update(f"{len(played)} of {len(cases)}: {one.case}")
     except (TraceError, ValueError) as error:
