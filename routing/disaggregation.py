@@ -14,8 +14,9 @@ By the mode of the settings:
   ``max_prefill_queue_size`` requests (docs.nvidia.com/dynamo, "disaggregated serving");
 - ``never``.
 
-Pure, as everything in `routing`; what it learns are transfer times and how busy with prompts
-endpoints are.
+Pure, as everything in `routing`; what it learns are transfer times, how busy with prompts endpoints
+are, and how much later than predicted first tokens of split and of whole requests come: in
+overload they wait for memory longer than anybody can tell.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from routing.endpoint import EndpointState
 from routing.legs import PrefillLeg
 from routing.pairs import Standing, View, fit
 from routing.policies.policy import Choice, Slate
+from routing.prediction import ForgettingMean, observed_ttft
 from routing.splitrules import (
     ADAPTIVE,
     ALWAYS,
@@ -75,6 +77,8 @@ class Disaggregation:
         """Requests by `SplitReason`, those that found prefill endpoints at all."""
         self.busyness = Busyness(settings.busy_seconds)
         """How much of their time endpoints spend on prompts."""
+        self.late = {split: ForgettingMean() for split in (False, True)}
+        """By ``split``: seconds by which first tokens came later than predicted."""
 
     # -- deciding --------------------------------------------------------------------------
 
@@ -107,6 +111,8 @@ class Disaggregation:
             self.bytes_per_token(decision.request.model),
             now,
         )
+        view.late_whole = max(self.late[False].value, 0.0)
+        view.late_pair = max(self.late[True].value, 0.0)
         if mode == ADAPTIVE:
             return self._adapt(view, decision, prefillers)
         if mode != ALWAYS:
@@ -181,6 +187,12 @@ class Disaggregation:
         """Have one endpoint do it; where the policy has chosen it as well, its words stand."""
         if whole.endpoint is not decision.choices[0].endpoint:
             _lead(decision, Choice(whole.endpoint, cost, whole.cached, whole.start, _WHOLE))
+
+    def answered(self, decision: Decision) -> None:
+        """Its first token came: by how much later than predicted."""
+        predicted, observed = decision.choice.predicted_ttft, observed_ttft(decision)
+        if predicted is not None and observed is not None and not decision.attempt:
+            self.late[decision.split].add(observed - predicted)
 
     # -- what else is asked ----------------------------------------------------------------
 

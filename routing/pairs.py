@@ -31,6 +31,9 @@ in seconds (symbols as in `routing.policies.predicted_time`; P computes, D decod
   costs is a share of the time that the targets allow; ``good`` is the chance to meet both, where
   predictions are off by about a fifth (log-logistic).
 
+To both times to the first token is added by how much later than predicted those of whole and of
+split requests came lately, if they did.
+
 own_P is what P's cache lacks. So an endpoint that holds a prefix computes the tail of a prompt and
 hands all of it to one that has room to decode: warm KV moves, with no protocol of its own. What D
 holds does not move.
@@ -115,6 +118,8 @@ class View:
         "_standings",
         "_token_bytes",
         "_whole_at",
+        "late_pair",
+        "late_whole",
         "prompt",
         "ranked",
         "refused",
@@ -148,6 +153,8 @@ class View:
         self.refused: SplitReason | None = None
         """Why a guard refused the cheapest of the pairs that it refused."""
         self.refused_cost = inf
+        self.late_whole = self.late_pair = 0.0
+        """Seconds by which first tokens come later than these formulas say, as was observed."""
         self._sinks = self._likely(slate.endpoints, first)  # the policy's choice is among them
         looked_at = dict.fromkeys((*self._sinks, *self._likely(prefillers, None)))
         self._expected: Expected = busyness.expect(looked_at, now)
@@ -208,11 +215,13 @@ class View:
 
     def whole_cost(self, one: Standing) -> float:
         """Of the whole request there."""
-        return one.prefill_cost + one.decode_cost + self.miss(one.start, one.itl)
+        late = self.late_whole
+        cost = one.prefill_cost + late + one.decode_cost
+        return cost + self.miss(one.start + late, one.itl)
 
     def pair_cost(self, source: Standing, sink: Standing) -> float:
         """Of the prompt at one and the answer at the other."""
-        ahead = self.move(source, sink) + sink.itl + sink.room
+        ahead = self.move(source, sink) + sink.itl + sink.room + self.late_pair
         cost = source.prefill_cost + ahead + sink.decode_cost
         return cost + self.miss(source.start + ahead, sink.itl)
 
