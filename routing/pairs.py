@@ -353,10 +353,18 @@ class View:
         if prefill.start - prefill.work > settings.most_prefill_wait * self._slate.ttft_target:
             return SplitReason.GUARD_PREFILL
         size = decode.endpoint.cache_tokens
-        # Whole, it would take the same room there, and be computed there besides.
-        if size is not None and decode.endpoint is not self._whole_at:
-            taken = decode.endpoint.ledger.context_tokens + self.prompt + self._length
-            if taken > settings.most_kv_usage * size:
+        if size is not None:
+            # Once all who are there have come to their ends: how much lacks room, and how long it
+            # takes until others gave that much back.
+            ledger = decode.endpoint.ledger
+            taken = ledger.context_tokens + ledger.output_tokens + self.prompt + self._length
+            excess = taken - settings.most_kv_usage * size
+            wait = excess / size * self._length * decode.itl
+            # Whole, it would take the same room there, and be computed there besides; unless the
+            # prefill endpoint had room to decode, were it not kept busy with others' prompts.
+            whole_elsewhere = decode.endpoint is not self._whole_at
+            too_long = wait > self._slate.ttft_target and prefill.endpoint.endpoint.decodes
+            if excess > 0.0 and (whole_elsewhere or too_long):
                 return SplitReason.GUARD_DECODE
         pinned, size = prefill.endpoint.pinned, prefill.endpoint.cache_tokens
         if (
