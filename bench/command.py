@@ -21,6 +21,7 @@ from bench.overhead.command import overhead
 from bench.placement import measure as placing
 from bench.placement import scale as placing_scale
 from bench.prefill.command import prefill_faults
+from bench.replay.command import available_cores
 from bench.replay.parallel import WorkerError
 from bench.replay.workloads import SAMPLE_NAME, TraceError
 from bench.report.command import report
@@ -245,9 +246,12 @@ def disaggregation(
         int, typer.Option(min=100, help="Requests of each load at most.")
     ] = splitting.REQUESTS,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Seeds; medians are taken over them.")
+        int,
+        typer.Option(min=1, help="Seeds; medians are taken over them. More of a short trace."),
     ] = splitting.SEEDS,
-    processes: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="one a core")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Compare ways to split requests into prefill and decode, in virtual time.
@@ -255,12 +259,11 @@ def disaggregation(
     Eight simulated engines in every arm; TTFT, time between tokens, goodput, bytes moved.
     """
     console = console_for()
-    cases = splitting.plan(trace, requests, seeds)
     played = []
     try:
-        splitting.workload_of(cases[0])
+        cases = splitting.plan(trace, requests, seeds)
         with console.status("replaying") as status:
-            for one in splitting.play_all(cases, processes):
+            for one in splitting.play_all(cases, processes or available_cores()):
                 played.append(one)
                 status.update(f"{len(played)} of {len(cases)}: {one.case}")
     except (TraceError, ValueError) as error:

@@ -38,6 +38,7 @@ RATES = (10.0, 18.0, 24.0)
 REQUESTS = 2_500
 """Of each load, at most."""
 SEEDS = 2
+"""Of loads of `REQUESTS`; a shorter trace is played with more, until as many requests were."""
 
 WORSE = 1.03
 """Adaptive may take so many times the end-to-end time of the better of never and always."""
@@ -132,13 +133,18 @@ class Played(Struct, frozen=True):
 
 
 def plan(trace: str, requests: int, seeds: int) -> list[Case]:
-    """Every arm on every load with every seed; a load's arms one after the other."""
+    """Every arm on every load with every seed; a load's arms one after the other.
+
+    Raises what `bench.replay.workloads.load` does.
+    """
+    recorded = len(workload_of(Case(CONVERSATION, 1.0, NEVER, 0, trace, requests)).arrivals)
+    enough = {HEAVY: seeds, CONVERSATION: seeds * max(1, round(requests / recorded))}
     intensities = [(CONVERSATION, speed) for speed in SPEEDS] + [(HEAVY, rate) for rate in RATES]
     return [
         Case(family, intensity, arm, seed, trace, requests)
         for family, intensity in intensities
         for arm in ARMS
-        for seed in range(seeds)
+        for seed in range(enough[family])
     ]
 
 

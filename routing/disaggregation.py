@@ -14,18 +14,21 @@ By the mode of the settings:
   ``max_prefill_queue_size`` requests (docs.nvidia.com/dynamo, "disaggregated serving");
 - ``never``.
 
-Pure, as everything in `routing`; what it learns are transfer times and how busy with prompts
-endpoints are.
+Pure, as everything in `routing`; what it learns are transfer times, how busy with prompts endpoints
+are, and how much later than predicted first tokens of split and of whole requests come: in
+overload they wait for memory longer than anybody can tell.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
+from routing.busyness import Busyness
 from routing.decision import Decision
 from routing.endpoint import EndpointState
 from routing.legs import PrefillLeg
-from routing.pairs import Busy, Standing, View, fit
+from routing.pairs import Standing, View, fit
 from routing.policies.policy import Choice, Slate
+from routing.prediction import ForgettingMean, observed_ttft
 from routing.splitrules import (
     ADAPTIVE,
     ALWAYS,
@@ -72,8 +75,10 @@ class Disaggregation:
         """What transfers take."""
         self.decisions: dict[str, int] = {}
         """Requests by `SplitReason`, those that found prefill endpoints at all."""
-        self.busy: dict[EndpointState, Busy] = {}
+        self.busyness = Busyness(settings.busy_seconds)
         """How much of their time endpoints spend on prompts."""
+        self.late = {split: ForgettingMean() for split in (False, True)}
+        """By ``split``: seconds by which first tokens came later than predicted."""
 
     # -- deciding --------------------------------------------------------------------------
 
@@ -96,14 +101,23 @@ class Disaggregation:
         limit = decision.request.max_output_tokens
         if limit is not None and limit <= 1:
             return SplitReason.SHORT_ANSWER
-        token_bytes = self.bytes_per_token(decision.request.model)
-        view = View(self.settings, self.links, self.busy, slate, token_bytes, now)
+        view = View(
+            self.settings,
+            self.links,
+            self.busyness,
+            slate,
+            prefillers,
+            decision.choices[0].endpoint,
+            self.bytes_per_token(decision.request.model),
+            now,
+        )
+        view.late_whole = max(self.late[False].value, 0.0)
+        view.late_pair = max(self.late[True].value, 0.0)
         if mode == ADAPTIVE:
             return self._adapt(view, decision, prefillers)
-        first = decision.choices[0].endpoint
         if mode != ALWAYS:
             return self._by_rule(view, decision, prefillers)
-        pair = view.best_pair(prefillers, None, first)
+        pair = view.best_pair(prefillers, None)
         if pair is None:
             return SplitReason.NO_PAIR
         self._split(view, decision, pair)
@@ -113,12 +127,10 @@ class Disaggregation:
         self, view: View, decision: Decision, prefillers: Sequence[EndpointState]
     ) -> SplitReason:
         settings = self.settings
-        first = decision.choices[0].endpoint
-        whole = view.best_whole(first)
-        pair = view.best_pair(prefillers, None, first, guarded=True)
-        limit = whole.whole_cost * (1.0 - settings.least_gain)
+        whole, limit = view.best_whole(decision.choices[0].endpoint)
+        pair = view.best_pair(prefillers, None, guarded=True)
         if pair is None or pair[2] > limit or view.tokens_to_move(pair[1]) < settings.fewest_tokens:
-            self._keep_whole(decision, whole)
+            self._keep_whole(decision, whole, limit)
             if view.refused is not None and view.refused_cost <= limit:
                 return view.refused
             if pair is None and view.refused is None:
@@ -149,7 +161,7 @@ class Disaggregation:
             others = [state for state in others if state.ledger.requests < most]
             if there and not others:
                 return SplitReason.QUEUED
-        pair = view.best_pair(others, decode, decode.endpoint)
+        pair = view.best_pair(others, decode)
         if pair is None:
             return SplitReason.NO_PAIR
         self._split(view, decision, pair)
@@ -171,11 +183,16 @@ class Disaggregation:
         _lead(decision, Choice(decode.endpoint, score, decode.cached, ttft, _PAIR, facts))
 
     @staticmethod
-    def _keep_whole(decision: Decision, whole: Standing) -> None:
+    def _keep_whole(decision: Decision, whole: Standing, cost: float) -> None:
         """Have one endpoint do it; where the policy has chosen it as well, its words stand."""
         if whole.endpoint is not decision.choices[0].endpoint:
-            score, start = whole.whole_cost, whole.start
-            _lead(decision, Choice(whole.endpoint, score, whole.cached, start, _WHOLE))
+            _lead(decision, Choice(whole.endpoint, cost, whole.cached, whole.start, _WHOLE))
+
+    def answered(self, decision: Decision) -> None:
+        """Its first token came: by how much later than predicted."""
+        predicted, observed = decision.choice.predicted_ttft, observed_ttft(decision)
+        if predicted is not None and observed is not None and not decision.attempt:
+            self.late[decision.split].add(observed - predicted)
 
     # -- what else is asked ----------------------------------------------------------------
 
@@ -213,14 +230,11 @@ class Disaggregation:
 
     def booked(self, state: EndpointState, work: float, now: float) -> None:
         """The endpoint is to compute a prompt for ``work`` seconds."""
-        busy = self.busy.get(state)
-        if busy is None:
-            busy = self.busy[state] = Busy(now)
-        busy.add(work, now, self.settings.busy_seconds)
+        self.busyness.booked(state, work, now)
 
     def forget(self, state: EndpointState) -> None:
         """The endpoint left."""
-        self.busy.pop(state, None)
+        self.busyness.forget(state)
 
     def bytes_per_token(self, model: str | None) -> float:
         """KV cache of one token of a model."""

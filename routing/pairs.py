@@ -1,29 +1,38 @@
 """What one request would cost on each endpoint, whole or in parts, and the best pair for it.
 
-For a prompt of n tokens and an answer of about L, in seconds (symbols as in
-`routing.policies.predicted_time`; P computes, D decodes):
+The cost is time, everybody's: the request's own from end to end, what it adds to those who decode
+beside it, and what it loses by a missed target. For a prompt of n tokens and an answer of about L,
+in seconds (symbols as in `routing.policies.predicted_time`; P computes, D decodes):
 
-    whole on e:  start_e + stall_e + pace x (itl_e + slow_e)
-    pair P, D:   start_P + stall_P + move + itl_D + room_D + pace x (itl_D + slow_D)
+    whole on e:  start_e + stall_e + L x (itl_e + slow_e) + miss(start_e, itl_e)
+    pair P, D:   ttft + stall_P + L x (itl_D + slow_D) + miss(ttft, itl_D)
+                 ttft = start_P + move + itl_D + room_D
 
     start = fixed + queued + own / rate + tilt x (n^2 - cached^2) / 2 + room
     move  = bytes_per_token x (n - cached_D) over the pair's bandwidth (`routing.transfer`)
     itl   = (a + b (N + 1) + c (KV + n)) / (1 - busy)
     slow  = N (b + c n)
-    stall = stall_share x ttft_target / itl_target x N x work / L
-    pace  = pace_share x ttft_target / itl_target
+    stall = N x work
     room  = max(KV + n - most_kv_usage x memory, 0) / memory x L x itl
+    miss  = miss_share x (ttft_target + L x itl_target) x (1 - good)
+    good  = 1 / (1 + (ttft / ttft_target)^5) / (1 + (itl / itl_target)^5)
 
 - N: sequences that decode there, and those whose KV cache is on its way there; KV: the tokens of
   all contexts there;
-- stall: computing a prompt takes ``work`` seconds from everybody who decodes on that endpoint;
-  slow: decoding one sequence more takes a little from each. Both count as what they add to a token
-  of the others, in units of the targets, as one's own pace does;
-- busy: the share of the last ``busy_seconds`` that the endpoint has spent on prompts: whoever
-  decodes there is stalled by that. It is what keeps roles apart in a fleet where everybody can do
-  both: who computes prompts attracts no decoding, and who decodes much attracts no prompts;
+- stall: computing a prompt takes ``work`` seconds from each who decodes on that endpoint; slow:
+  decoding one sequence more takes a little from each of their tokens;
+- busy: what that endpoint is expected to spend on prompts (`routing.busyness`): whoever decodes
+  there is stalled by that. It is what keeps roles apart in a fleet where everybody can do both:
+  who computes prompts attracts no decoding, and who decodes much attracts no prompts;
 - room: above that share of memory somebody's answer has to end first. An answer of L tokens takes
-  L x itl, in which all of the memory is given back once.
+  L x itl, in which all of the memory is given back once;
+- miss: a target is a deadline. A request that will miss it in any case, or will meet it in any
+  case, is told by its time alone; one that one of the choices would make late is not. What a miss
+  costs is a share of the time that the targets allow; ``good`` is the chance to meet both, where
+  predictions are off by about a fifth (log-logistic).
+
+To both times to the first token is added by how much later than predicted those of whole and of
+split requests came lately, if they did.
 
 own_P is what P's cache lacks. So an endpoint that holds a prefix computes the tail of a prompt and
 hands all of it to one that has room to decode: warm KV moves, with no protocol of its own. What D
@@ -31,11 +40,12 @@ holds does not move.
 """
 
 from collections.abc import Sequence
-from math import exp, inf
+from math import inf
 from typing import Final
 
 import numpy as np
 
+from routing.busyness import Busyness, Expected
 from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
 from routing.legs import PrefillLeg
 from routing.loads import Column, LoadTable, lowest
@@ -47,32 +57,8 @@ _DEEP: Final = 8  # the best of each side that are paired with each other
 _OTHERS: Final = 3  # prefill endpoints kept for another attempt
 _LOOK_AT_ALL: Final = 48  # up to so many endpoints are looked at one by one; of more the likeliest
 _LIKELY: Final = 16
-_MOST_BUSY: Final = 0.8
-
-
-class Busy:
-    """The share of the last seconds that an endpoint has spent, or is to spend, on prompts."""
-
-    __slots__ = ("at", "seconds")
-
-    def __init__(self, now: float) -> None:
-        self.seconds = 0.0
-        self.at = now
-
-    def add(self, work: float, now: float, memory: float) -> None:
-        """It was given a prompt that takes ``work`` seconds."""
-        age = now - self.at
-        if age > 0.0:
-            self.seconds *= exp(-age / memory)
-            self.at = now
-        self.seconds += work
-
-    def share(self, now: float, memory: float) -> float:
-        """0 to 0.8."""
-        age = now - self.at
-        seconds = self.seconds if age <= 0.0 else self.seconds * exp(-age / memory)
-        share = seconds / memory
-        return share if share < _MOST_BUSY else _MOST_BUSY
+_SHAPE: Final = 5.0  # predictions of either time are off by about a fifth
+_FARTHEST: Final = 100.0  # of a target: beyond it a miss is no surer
 
 
 class Standing:
@@ -112,31 +98,28 @@ class Standing:
         self.itl = itl
         """Seconds between its tokens."""
         self.decode_cost = decode_cost
-        """Of decoding there: its own pace, and what it takes from the others."""
+        """Of decoding there: its own tokens, and what they take from the others."""
         self.room = room
         """Seconds until there is room."""
-
-    @property
-    def whole_cost(self) -> float:
-        """Of doing both there."""
-        return self.prefill_cost + self.decode_cost
 
 
 class View:
     """One request before the fleet as it is now. Endpoints are looked at once, when asked for."""
 
     __slots__ = (
-        "_busy",
+        "_expected",
         "_length",
         "_links",
+        "_lost",
         "_now",
-        "_pace",
         "_settings",
+        "_sinks",
         "_slate",
-        "_stall",
         "_standings",
         "_token_bytes",
         "_whole_at",
+        "late_pair",
+        "late_whole",
         "prompt",
         "ranked",
         "refused",
@@ -147,21 +130,21 @@ class View:
         self,
         settings: DisaggregationSettings,
         links: Links,
-        busy: dict[EndpointState, Busy],
+        busyness: Busyness,
         slate: Slate,
+        prefillers: Sequence[EndpointState],
+        first: EndpointState,
         token_bytes: float,
         now: float,
     ) -> None:
         self._settings = settings
         self._links = links
-        self._busy = busy
         self._slate = slate
         self._token_bytes = token_bytes
         self._now = now
-        targets = slate.ttft_target / slate.itl_target
-        self._pace = settings.pace_share * targets
         self._length = max(float(slate.output_tokens), 1.0)
-        self._stall = settings.stall_share * targets / self._length
+        allowed = slate.ttft_target + self._length * slate.itl_target
+        self._lost = settings.miss_share * allowed  # by a missed target
         self.prompt = slate.prompt_tokens
         self._standings: dict[EndpointState, Standing] = {}
         self._whole_at: EndpointState | None = None  # where the whole request would go
@@ -170,6 +153,11 @@ class View:
         self.refused: SplitReason | None = None
         """Why a guard refused the cheapest of the pairs that it refused."""
         self.refused_cost = inf
+        self.late_whole = self.late_pair = 0.0
+        """Seconds by which first tokens come later than these formulas say, as was observed."""
+        self._sinks = self._likely(slate.endpoints, first)  # the policy's choice is among them
+        looked_at = dict.fromkeys((*self._sinks, *self._likely(prefillers, None)))
+        self._expected: Expected = busyness.expect(looked_at, now)
 
     def stand(self, state: EndpointState) -> Standing:
         """How the endpoint stands."""
@@ -193,11 +181,9 @@ class View:
         others = float(ledger.decoding + ledger.awaiting)
         if state.foreign_running and load is not None and load.age(now) <= SCRAPE_FRESH_SECONDS:
             others += state.foreign_running
-        busy = self._busy.get(state)
-        share = 0.0 if busy is None else busy.share(now, settings.busy_seconds)
         itl = step.fixed + step.slope * (others + 1.0)
         itl += step.tilt * (ledger.context_tokens + prompt)
-        itl /= 1.0 - share
+        itl /= 1.0 - self._expected.share(state, others)
         room, size = 0.0, state.cache_tokens
         if size is not None:
             taken = float(ledger.context_tokens)
@@ -213,29 +199,48 @@ class View:
             cached=believed,
             work=work,
             start=start,
-            prefill_cost=start + self._stall * others * work,
+            prefill_cost=start + others * work,
             itl=itl,
-            decode_cost=self._pace * (itl + slow),
+            decode_cost=self._length * (itl + slow),
             room=room,
         )
 
     # -- choosing --------------------------------------------------------------------------
 
-    def best_whole(self, first: EndpointState) -> Standing:
-        """Where the whole request costs the least; ``first``, the policy's choice, is looked at."""
+    def miss(self, ttft: float, itl: float) -> float:
+        """What may be lost by missing a target, in seconds."""
+        late: float = min(ttft / self._slate.ttft_target, _FARTHEST) ** _SHAPE
+        slow: float = min(itl / self._slate.itl_target, _FARTHEST) ** _SHAPE
+        return self._lost * (1.0 - 1.0 / ((1.0 + late) * (1.0 + slow)))
+
+    def whole_cost(self, one: Standing) -> float:
+        """Of the whole request there."""
+        late = self.late_whole
+        cost = one.prefill_cost + late + one.decode_cost
+        return cost + self.miss(one.start + late, one.itl)
+
+    def pair_cost(self, source: Standing, sink: Standing) -> float:
+        """Of the prompt at one and the answer at the other."""
+        ahead = self.move(source, sink) + sink.itl + sink.room + self.late_pair
+        cost = source.prefill_cost + ahead + sink.decode_cost
+        return cost + self.miss(source.start + ahead, sink.itl)
+
+    def best_whole(self, first: EndpointState) -> tuple[Standing, float]:
+        """Where the whole request costs the least, and that; of equals ``first``."""
         best = self.stand(first)
-        for state in self._likely(self._slate.endpoints, first):
+        least = self.whole_cost(best)
+        for state in self._sinks:
             one = self.stand(state)
-            if one.whole_cost < best.whole_cost:
-                best = one
+            cost = self.whole_cost(one)
+            if cost < least:
+                best, least = one, cost
         self._whole_at = best.endpoint
-        return best
+        return best, least
 
     def best_pair(
         self,
         prefillers: Sequence[EndpointState],
         decode: Standing | None,
-        first: EndpointState,
         *,
         guarded: bool = False,
     ) -> tuple[Standing, Standing, float] | None:
@@ -247,7 +252,7 @@ class View:
         ranked.sort(key=_prefill_cost)
         self.ranked = ranked
         if decode is None:
-            sinks = [self.stand(state) for state in self._likely(self._slate.endpoints, first)]
+            sinks = [self.stand(state) for state in self._sinks]
             sinks.sort(key=self._sink_cost)
         else:
             sinks = [decode]
@@ -257,8 +262,7 @@ class View:
             for sink in sinks[:_DEEP]:
                 if source.endpoint is sink.endpoint or not fit(source.endpoint, sink.endpoint):
                     continue
-                cost = source.prefill_cost + self.move(source, sink)
-                cost += sink.itl + sink.room + sink.decode_cost
+                cost = self.pair_cost(source, sink)
                 if cost >= least:
                     continue
                 refusal = self.guard(source, sink) if guarded else None
@@ -277,8 +281,7 @@ class View:
         for source in ranked:
             for sink in sinks:
                 if source.endpoint is not sink.endpoint and fit(source.endpoint, sink.endpoint):
-                    cost = source.prefill_cost + self.move(source, sink)
-                    return source, sink, cost + sink.itl + sink.room + sink.decode_cost
+                    return source, sink, self.pair_cost(source, sink)
         return None
 
     def _likely(
@@ -350,10 +353,18 @@ class View:
         if prefill.start - prefill.work > settings.most_prefill_wait * self._slate.ttft_target:
             return SplitReason.GUARD_PREFILL
         size = decode.endpoint.cache_tokens
-        # Whole, it would take the same room there, and be computed there besides.
-        if size is not None and decode.endpoint is not self._whole_at:
-            taken = decode.endpoint.ledger.context_tokens + self.prompt + self._length
-            if taken > settings.most_kv_usage * size:
+        if size is not None:
+            # Once all who are there have come to their ends: how much lacks room, and how long it
+            # takes until others gave that much back.
+            ledger = decode.endpoint.ledger
+            taken = ledger.context_tokens + ledger.output_tokens + self.prompt + self._length
+            excess = taken - settings.most_kv_usage * size
+            wait = excess / size * self._length * decode.itl
+            # Whole, it would take the same room there, and be computed there besides; unless the
+            # prefill endpoint had room to decode, were it not kept busy with others' prompts.
+            whole_elsewhere = decode.endpoint is not self._whole_at
+            too_long = wait > self._slate.ttft_target and prefill.endpoint.endpoint.decodes
+            if excess > 0.0 and (whole_elsewhere or too_long):
                 return SplitReason.GUARD_DECODE
         pinned, size = prefill.endpoint.pinned, prefill.endpoint.cache_tokens
         if (

@@ -44,12 +44,25 @@ def router_of(
 
 
 def request_of(
-    tokens: int = 8_192, letter: str = "x", *, streamed: bool = True, most: int | None = None
+    tokens: int = 8_192,
+    letter: str = "x",
+    *,
+    streamed: bool = True,
+    most: int | None = None,
+    ttft_target: float | None = None,
 ) -> Request:
     """A prompt of so many tokens, four bytes each."""
     data = "".join(f"{letter}{number:<255}" for number in range(tokens // 64)).encode()
     chain = text_chain(b"m", data)
-    return Request("r", "m", (chain,), len(data) / 4, streamed=streamed, max_output_tokens=most)
+    return Request(
+        "r",
+        "m",
+        (chain,),
+        len(data) / 4,
+        streamed=streamed,
+        max_output_tokens=most,
+        ttft_target=ttft_target,
+    )
 
 
 def route(router: Router, request: Request, now: float = 0.0) -> Decision:

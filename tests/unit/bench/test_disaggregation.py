@@ -22,8 +22,18 @@ PLAIN = Figures(10.0, 0.9, 1.0, 2.0, 3.0, 0.02, 0.1, 0.05, 0.0, 0.0, 0.1, 0.0, 1
 
 def test_every_arm_has_as_many_engines() -> None:
     assert {len(arm.roles) for arm in ARMS} == {ENDPOINTS}
-    assert len({str(case) for case in plan("sample", 100, 2)}) == 6 * len(ARMS) * 2
+    assert len({str(case) for case in plan("sample", 400, 2)}) == 6 * len(ARMS) * 2
     assert overloads() == ["conversation x1.8", "decode-heavy 24/s"]
+
+
+def test_a_short_trace_is_played_with_more_seeds() -> None:
+    seeds: dict[str, set[int]] = {}
+    for case in plan("sample", 2_000, 2):  # it has 400 requests
+        seeds.setdefault(case.family, set()).add(case.seed)
+    assert {family: len(some) for family, some in seeds.items()} == {
+        "conversation": 10,
+        "decode-heavy": 2,
+    }
 
 
 def test_the_bars_hold_against_the_better_of_never_and_always() -> None:

@@ -47,6 +47,18 @@ def test_who_decodes_much_is_spared_a_long_prompt() -> None:
     assert "p0 computes" in decision.choice.reason
 
 
+def test_who_would_be_late_only_by_the_transfer_stays_whole() -> None:
+    # 16,384 tokens in 2.2 s and 0.2 s on the way: by a target between the two, or far from both.
+    reasons = {}
+    for target in (0.5, 2.4, 60.0):
+        settings = DisaggregationSettings(bandwidth=7e9, miss_share=20.0)
+        router = router_of("pd", "adaptive", settings=settings)
+        crowd(router, "d1", 1)
+        request = request_of(16_384, ttft_target=target)
+        reasons[target] = route(router, request).split_reason in SPLIT
+    assert reasons == {0.5: True, 2.4: False, 60.0: True}
+
+
 def test_a_prompt_that_the_decode_endpoint_holds_is_not_computed_elsewhere() -> None:
     router = router_of("pd", "adaptive")
     request = request_of(16_384)
@@ -156,6 +168,24 @@ def test_the_guard_minds_what_is_stranded() -> None:
     router.stranded(decision, 0.1, 30.0)
     assert route(router, request_of(16_384, "y"), 1.0).split_reason == "guard_stranded"
     assert route(router, request_of(16_384, "z"), 31.0).split_reason in SPLIT
+
+
+def test_splits_whose_first_tokens_come_late_are_given_up() -> None:
+    router = router_of("pd", settings=DisaggregationSettings(bandwidth=100e9))
+    crowd(router, "d1", 3)
+    late = []
+    for number in range(8):
+        now = 100.0 * number
+        decision = route(router, request_of(16_384, f"{number}"), now)
+        late.append(decision.split)
+        if decision.split:
+            router.prefill_sent(decision, now)
+            router.prefill_done(decision, now + 2.2)
+        router.sent(decision, now + 2.2)
+        router.first_token(decision, now + (40.0 if decision.split else 2.2))
+        router.finished(decision, now + 50.0)
+    assert late[0]
+    assert not late[-1]
 
 
 def test_settings_say_what_is_wrong() -> None:
