@@ -53,7 +53,8 @@ class Sample(Struct, frozen=True):
 
 
 class Soak(Struct, frozen=True):
-    """What came of it. Slopes are growth in 10 minutes, by least squares, after the warm-up.
+    """What came of it. Slopes are growth in 10 minutes, by least squares, after the warm-up;
+    that of descriptors is of each minute's fewest.
 
     All times leave out ``stood_still_seconds``, when the machine let nobody run; ``disturbed``
     counts requests that failed then or in the seconds after, which ``errors`` does not.
@@ -286,7 +287,7 @@ class _Run:
             disturbed=len(disturbed),
             answered_per_second=self._answered / lasted,
             rss_slope=slope(counted, lambda one: one.rss_bytes),
-            descriptors_slope=slope(counted, lambda one: one.descriptors),
+            descriptors_slope=slope(floor(counted), lambda one: one.descriptors),
             index_slope=slope(counted, lambda one: one.index_bytes),
             rss_first=counted[0].rss_bytes,
             rss_last=counted[-1].rss_bytes,
@@ -302,6 +303,20 @@ class _Run:
 def warm_up_seconds(seconds: float) -> float:
     """What is not counted: a quarter of the time, at most ten minutes."""
     return min(seconds / 4, 600.0)
+
+
+def floor(samples: Sequence[Sample]) -> list[Sample]:
+    """Of each whole minute the sample with the fewest descriptors; all, when that leaves one.
+
+    After a moment in which the machine was busy many requests are under way at once, each with a
+    connection or two: that comes and goes. What leaks never goes, and raises what is left between.
+    """
+    minutes: dict[int, list[Sample]] = {}
+    for sample in samples:
+        minutes.setdefault(int(sample.at // 60), []).append(sample)
+    whole = [group for group in minutes.values() if len(group) > 60 / SAMPLE_SECONDS / 2]
+    lowest = [min(group, key=lambda one: one.descriptors) for group in whole]
+    return lowest if len(lowest) > 1 else list(samples)
 
 
 def slope(samples: Sequence[Sample], value: Callable[[Sample], float]) -> float:

@@ -81,6 +81,20 @@ def test_a_slope_is_growth_in_ten_minutes() -> None:
     assert soak.slope(growing, lambda one: one.descriptors) == 0
 
 
+def test_bursts_of_descriptors_are_no_leak_and_a_leak_shows_between_them() -> None:
+    def descriptors(at: int, leaked: float) -> Sample:
+        burst = 150 if 3_000 < at < 3_200 and at % 20 else at % 3
+        return msgspec.structs.replace(sample(at, 1e8), descriptors=round(44 + burst + leaked))
+
+    times = range(600, 3_600, 5)
+    calm = [descriptors(at, 0.0) for at in times]
+    assert soak.slope(calm, lambda one: one.descriptors) > 1.0
+    assert soak.slope(soak.floor(calm), lambda one: one.descriptors) == pytest.approx(0.0, abs=0.1)
+    leaking = [descriptors(at, at / 300.0) for at in times]  # two in ten minutes
+    grown = soak.slope(soak.floor(leaking), lambda one: one.descriptors)
+    assert grown == pytest.approx(2.0, abs=0.2)
+
+
 def test_a_leak_fails_the_soak() -> None:
     good = Soak(
         minutes=60,
