@@ -14,9 +14,8 @@ By the mode of the settings:
   ``max_prefill_queue_size`` requests (docs.nvidia.com/dynamo, "disaggregated serving");
 - ``never``.
 
-Pure, as everything in `routing`; what it learns are transfer times, how busy with prompts endpoints
-are, and how much later than predicted first tokens of split and of whole requests come: in
-overload they wait for memory longer than anybody can tell.
+Pure, as everything in `routing`; what it learns are transfer times and how busy with prompts
+endpoints are.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,6 @@ from routing.endpoint import EndpointState
 from routing.legs import PrefillLeg
 from routing.pairs import Standing, View, fit
 from routing.policies.policy import Choice, Slate
-from routing.prediction import ForgettingMean, observed_ttft
 from routing.splitrules import (
     ADAPTIVE,
     ALWAYS,
@@ -77,8 +75,6 @@ class Disaggregation:
         """Requests by `SplitReason`, those that found prefill endpoints at all."""
         self.busyness = Busyness(settings.busy_seconds)
         """How much of their time endpoints spend on prompts."""
-        self.late = {split: ForgettingMean() for split in (False, True)}
-        """By ``split``: seconds by which first tokens came later than predicted."""
 
     # -- deciding --------------------------------------------------------------------------
 
@@ -111,8 +107,6 @@ class Disaggregation:
             self.bytes_per_token(decision.request.model),
             now,
         )
-        view.late_whole = max(self.late[False].value, 0.0)
-        view.late_pair = max(self.late[True].value, 0.0)
         if mode == ADAPTIVE:
             return self._adapt(view, decision, prefillers)
         if mode != ALWAYS:
@@ -127,10 +121,11 @@ class Disaggregation:
         self, view: View, decision: Decision, prefillers: Sequence[EndpointState]
     ) -> SplitReason:
         settings = self.settings
-        whole, limit = view.best_whole(decision.choices[0].endpoint)
+        whole, cost = view.best_whole(decision.choices[0].endpoint)
+        limit = cost * (1.0 - settings.least_gain)
         pair = view.best_pair(prefillers, None, guarded=True)
         if pair is None or pair[2] > limit or view.tokens_to_move(pair[1]) < settings.fewest_tokens:
-            self._keep_whole(decision, whole, limit)
+            self._keep_whole(decision, whole, cost)
             if view.refused is not None and view.refused_cost <= limit:
                 return view.refused
             if pair is None and view.refused is None:
@@ -187,12 +182,6 @@ class Disaggregation:
         """Have one endpoint do it; where the policy has chosen it as well, its words stand."""
         if whole.endpoint is not decision.choices[0].endpoint:
             _lead(decision, Choice(whole.endpoint, cost, whole.cached, whole.start, _WHOLE))
-
-    def answered(self, decision: Decision) -> None:
-        """Its first token came: by how much later than predicted."""
-        predicted, observed = decision.choice.predicted_ttft, observed_ttft(decision)
-        if predicted is not None and observed is not None and not decision.attempt:
-            self.late[decision.split].add(observed - predicted)
 
     # -- what else is asked ----------------------------------------------------------------
 

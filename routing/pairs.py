@@ -1,38 +1,35 @@
 """What one request would cost on each endpoint, whole or in parts, and the best pair for it.
 
-The cost is time, everybody's: the request's own from end to end, what it adds to those who decode
-beside it, and what it loses by a missed target. For a prompt of n tokens and an answer of about L,
-in seconds (symbols as in `routing.policies.predicted_time`; P computes, D decodes):
+For a prompt of n tokens and an answer of about L, in seconds (symbols as in
+`routing.policies.predicted_time`; P computes, D decodes):
 
-    whole on e:  start_e + stall_e + L x (itl_e + slow_e) + miss(start_e, itl_e)
-    pair P, D:   ttft + stall_P + L x (itl_D + slow_D) + miss(ttft, itl_D)
+    whole on e:  start_e + stall_e + pace x (itl_e + slow_e) + miss(start_e, itl_e)
+    pair P, D:   ttft + stall_P + pace x (itl_D + slow_D) + miss(ttft, itl_D)
                  ttft = start_P + move + itl_D + room_D
 
     start = fixed + queued + own / rate + tilt x (n^2 - cached^2) / 2 + room
     move  = bytes_per_token x (n - cached_D) over the pair's bandwidth (`routing.transfer`)
     itl   = (a + b (N + 1) + c (KV + n)) / (1 - busy)
     slow  = N (b + c n)
-    stall = N x work
+    stall = stall_share x ttft_target / itl_target x N x work / L
+    pace  = pace_share x ttft_target / itl_target
     room  = max(KV + n - most_kv_usage x memory, 0) / memory x L x itl
-    miss  = miss_share x (ttft_target + L x itl_target) x (1 - good)
+    miss  = miss_share x ttft_target x (1 - good)
     good  = 1 / (1 + (ttft / ttft_target)^5) / (1 + (itl / itl_target)^5)
 
 - N: sequences that decode there, and those whose KV cache is on its way there; KV: the tokens of
   all contexts there;
-- stall: computing a prompt takes ``work`` seconds from each who decodes on that endpoint; slow:
-  decoding one sequence more takes a little from each of their tokens;
+- stall: computing a prompt takes ``work`` seconds from everybody who decodes on that endpoint;
+  slow: decoding one sequence more takes a little from each. Both count as what they add to a token
+  of the others, in units of the targets, as one's own pace does;
 - busy: what that endpoint is expected to spend on prompts (`routing.busyness`): whoever decodes
   there is stalled by that. It is what keeps roles apart in a fleet where everybody can do both:
   who computes prompts attracts no decoding, and who decodes much attracts no prompts;
 - room: above that share of memory somebody's answer has to end first. An answer of L tokens takes
   L x itl, in which all of the memory is given back once;
-- miss: a target is a deadline. A request that will miss it in any case, or will meet it in any
-  case, is told by its time alone; one that one of the choices would make late is not. What a miss
-  costs is a share of the time that the targets allow; ``good`` is the chance to meet both, where
-  predictions are off by about a fifth (log-logistic).
-
-To both times to the first token is added by how much later than predicted those of whole and of
-split requests came lately, if they did.
+- miss: a target is a deadline. A request that is late, or in time, whatever is chosen is told by
+  its times alone; one that only one of the choices makes late is not. ``good`` is the chance to
+  meet both targets, where predictions are off by about a fifth (log-logistic).
 
 own_P is what P's cache lacks. So an endpoint that holds a prefix computes the tail of a prompt and
 hands all of it to one that has room to decode: warm KV moves, with no protocol of its own. What D
@@ -98,7 +95,7 @@ class Standing:
         self.itl = itl
         """Seconds between its tokens."""
         self.decode_cost = decode_cost
-        """Of decoding there: its own tokens, and what they take from the others."""
+        """Of decoding there: its own pace, and what it takes from the others."""
         self.room = room
         """Seconds until there is room."""
 
@@ -112,14 +109,14 @@ class View:
         "_links",
         "_lost",
         "_now",
+        "_pace",
         "_settings",
         "_sinks",
         "_slate",
+        "_stall",
         "_standings",
         "_token_bytes",
         "_whole_at",
-        "late_pair",
-        "late_whole",
         "prompt",
         "ranked",
         "refused",
@@ -143,8 +140,10 @@ class View:
         self._token_bytes = token_bytes
         self._now = now
         self._length = max(float(slate.output_tokens), 1.0)
-        allowed = slate.ttft_target + self._length * slate.itl_target
-        self._lost = settings.miss_share * allowed  # by a missed target
+        targets = slate.ttft_target / slate.itl_target
+        self._pace = settings.pace_share * targets
+        self._stall = settings.stall_share * targets / self._length
+        self._lost = settings.miss_share * slate.ttft_target  # by a missed target
         self.prompt = slate.prompt_tokens
         self._standings: dict[EndpointState, Standing] = {}
         self._whole_at: EndpointState | None = None  # where the whole request would go
@@ -153,8 +152,6 @@ class View:
         self.refused: SplitReason | None = None
         """Why a guard refused the cheapest of the pairs that it refused."""
         self.refused_cost = inf
-        self.late_whole = self.late_pair = 0.0
-        """Seconds by which first tokens come later than these formulas say, as was observed."""
         self._sinks = self._likely(slate.endpoints, first)  # the policy's choice is among them
         looked_at = dict.fromkeys((*self._sinks, *self._likely(prefillers, None)))
         self._expected: Expected = busyness.expect(looked_at, now)
@@ -199,9 +196,9 @@ class View:
             cached=believed,
             work=work,
             start=start,
-            prefill_cost=start + others * work,
+            prefill_cost=start + self._stall * others * work,
             itl=itl,
-            decode_cost=self._length * (itl + slow),
+            decode_cost=self._pace * (itl + slow),
             room=room,
         )
 
@@ -215,13 +212,11 @@ class View:
 
     def whole_cost(self, one: Standing) -> float:
         """Of the whole request there."""
-        late = self.late_whole
-        cost = one.prefill_cost + late + one.decode_cost
-        return cost + self.miss(one.start + late, one.itl)
+        return one.prefill_cost + one.decode_cost + self.miss(one.start, one.itl)
 
     def pair_cost(self, source: Standing, sink: Standing) -> float:
         """Of the prompt at one and the answer at the other."""
-        ahead = self.move(source, sink) + sink.itl + sink.room + self.late_pair
+        ahead = self.move(source, sink) + sink.itl + sink.room
         cost = source.prefill_cost + ahead + sink.decode_cost
         return cost + self.miss(source.start + ahead, sink.itl)
 
@@ -353,18 +348,10 @@ class View:
         if prefill.start - prefill.work > settings.most_prefill_wait * self._slate.ttft_target:
             return SplitReason.GUARD_PREFILL
         size = decode.endpoint.cache_tokens
-        if size is not None:
-            # Once all who are there have come to their ends: how much lacks room, and how long it
-            # takes until others gave that much back.
-            ledger = decode.endpoint.ledger
-            taken = ledger.context_tokens + ledger.output_tokens + self.prompt + self._length
-            excess = taken - settings.most_kv_usage * size
-            wait = excess / size * self._length * decode.itl
-            # Whole, it would take the same room there, and be computed there besides; unless the
-            # prefill endpoint had room to decode, were it not kept busy with others' prompts.
-            whole_elsewhere = decode.endpoint is not self._whole_at
-            too_long = wait > self._slate.ttft_target and prefill.endpoint.endpoint.decodes
-            if excess > 0.0 and (whole_elsewhere or too_long):
+        # Whole, it would take the same room there, and be computed there besides.
+        if size is not None and decode.endpoint is not self._whole_at:
+            taken = decode.endpoint.ledger.context_tokens + self.prompt + self._length
+            if taken > settings.most_kv_usage * size:
                 return SplitReason.GUARD_DECODE
         pinned, size = prefill.endpoint.pinned, prefill.endpoint.cache_tokens
         if (

@@ -295,8 +295,6 @@ class Router:
             self._moved(decision, now)
         elif decision.request.streamed and state.trust.share >= TRUSTED:
             learn_prefill(decision, now, 0.0)
-        if decision.split_reason:
-            self.disaggregation.answered(decision)
         if self.traffic is not None:
             self.traffic.begin(decision, now)
         self.fleet.table.settle()

@@ -70,9 +70,12 @@ class DisaggregationSettings:
       ``dynamo``: what is computed where it is decoded at most, and requests in a prefill
       endpoint's queue from which it gets no more;
     - ``fewest_tokens``: ``adaptive`` does not split when the decode endpoint lacks fewer;
-    - ``miss_share``: what a missed target costs, in units of the time that the request's targets
-      allow: more buys goodput with time, less the other way round; ``busy_seconds``: over which it
-      is measured how busy with prompts endpoints are (`routing.pairs`, `routing.busyness`);
+    - ``least_gain``: share of the whole request's cost that a pair must save; below 0, what it may
+      cost more: keeping prompts away from who decodes helps those, too, who are yet to come;
+    - ``pace_share``, ``stall_share``: see `routing.pairs`; twice as much of either buys ITL with
+      goodput, half as much the other way round; ``miss_share``: what a missed target costs, in
+      TTFT targets; ``busy_seconds``: over which it is measured how busy with prompts endpoints are
+      (`routing.busyness`);
     - ``most_prefill_wait``: of a prefill endpoint, in units of the request's TTFT target;
       ``most_kv_usage``: share of an endpoint's KV memory above which requests wait for room;
       ``most_stranded``: share of a prefill endpoint's KV memory that may lie there for nobody.
@@ -88,9 +91,12 @@ class DisaggregationSettings:
     dynamo_local_tokens: float = 1_000.0
     dynamo_queue: int = 2
     fewest_tokens: float = 256.0
-    miss_share: float = 0.6
+    least_gain: float = -0.02
+    pace_share: float = 2.0
+    stall_share: float = 2.0
+    miss_share: float = 1.0
     busy_seconds: float = 10.0
-    most_prefill_wait: float = 3.0
+    most_prefill_wait: float = 2.0
     most_kv_usage: float = 0.9
     most_stranded: float = 0.2
 
@@ -102,6 +108,7 @@ class DisaggregationSettings:
         above = {
             "bytes_per_token": self.bytes_per_token,
             "bandwidth": self.bandwidth,
+            "pace_share": self.pace_share,
             "busy_seconds": self.busy_seconds,
             "most_prefill_wait": self.most_prefill_wait,
             "most_kv_usage": self.most_kv_usage,
@@ -119,6 +126,7 @@ class DisaggregationSettings:
             ("dynamo_local_tokens", self.dynamo_local_tokens),
             ("dynamo_queue", float(self.dynamo_queue)),
             ("fewest_tokens", self.fewest_tokens),
+            ("stall_share", self.stall_share),
             ("miss_share", self.miss_share),
             ("most_stranded", self.most_stranded),
         ):

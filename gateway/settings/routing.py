@@ -61,9 +61,14 @@ class DisaggregationSettings(Section, frozen=True):
     dynamo_local_tokens: CountOrZero = 1_000
     dynamo_queue: CountOrZero = 2
     fewest_tokens: CountOrZero = 256
-    miss_share: Weight = 0.6
+    least_gain: Annotated[
+        float, msgspec.Meta(ge=-1, lt=1, description="a share, from -1 to 1")
+    ] = -0.02
+    pace_share: Weight = 2.0
+    stall_share: Weight = 2.0
+    miss_share: Weight = 1.0
     busy_seconds: Seconds = 10.0
-    most_prefill_wait: Weight = 3.0
+    most_prefill_wait: Weight = 2.0
     most_kv_usage: Share = 0.9
     most_stranded: Fraction = 0.2
 
@@ -82,6 +87,9 @@ class DisaggregationSettings(Section, frozen=True):
             dynamo_local_tokens=float(self.dynamo_local_tokens),
             dynamo_queue=self.dynamo_queue,
             fewest_tokens=float(self.fewest_tokens),
+            least_gain=self.least_gain,
+            pace_share=self.pace_share,
+            stall_share=self.stall_share,
             miss_share=self.miss_share,
             busy_seconds=self.busy_seconds,
             most_prefill_wait=self.most_prefill_wait,

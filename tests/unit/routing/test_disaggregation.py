@@ -170,24 +170,6 @@ def test_the_guard_minds_what_is_stranded() -> None:
     assert route(router, request_of(16_384, "z"), 31.0).split_reason in SPLIT
 
 
-def test_splits_whose_first_tokens_come_late_are_given_up() -> None:
-    router = router_of("pd", settings=DisaggregationSettings(bandwidth=100e9))
-    crowd(router, "d1", 3)
-    late = []
-    for number in range(8):
-        now = 100.0 * number
-        decision = route(router, request_of(16_384, f"{number}"), now)
-        late.append(decision.split)
-        if decision.split:
-            router.prefill_sent(decision, now)
-            router.prefill_done(decision, now + 2.2)
-        router.sent(decision, now + 2.2)
-        router.first_token(decision, now + (40.0 if decision.split else 2.2))
-        router.finished(decision, now + 50.0)
-    assert late[0]
-    assert not late[-1]
-
-
 def test_settings_say_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="did you mean adaptive"):
         DisaggregationSettings(mode="adaptiv")

@@ -1,11 +1,6 @@
 """Pairs in large fleets: only the likely endpoints are looked at."""
 
-from routing.busyness import Busyness
-from routing.disaggregation import DisaggregationSettings, SplitReason
-from routing.loads import Group
-from routing.pairs import View
-from routing.policies.policy import Slate
-from routing.prefix.match import Match
+from routing.disaggregation import SplitReason
 from tests.support.splitting import crowd, request_of, route, router_of, state_of, warm
 
 
@@ -43,32 +38,3 @@ def test_the_first_endpoints_may_all_speak_another_protocol() -> None:
     decision = route(router, request_of())
     assert decision.prefill is not None
     assert decision.prefill.name == "p10"
-
-
-def guard_of(roles: str, context: int, length: int) -> SplitReason | None:
-    """Of the pair of the first two endpoints, where the second one decodes in any case."""
-    router = router_of(roles, settings=DisaggregationSettings(bandwidth=100e9))
-    states = list(router.fleet)
-    crowd(router, states[1].name, 100, context)
-    group = router.fleet.candidates("m")
-    assert group is not None
-    slate = Slate(Group([states[1]], group.table, [states[0]]), Match({}), 16.0, 4_096.0, length)
-    view = View(
-        router.settings.disaggregation,
-        router.disaggregation.links,
-        Busyness(10.0),
-        slate,
-        [states[0]],
-        states[1],
-        1.0,
-        0.0,
-    )
-    view.best_whole(states[1])
-    return view.guard(view.stand(states[0]), view.stand(states[1]))
-
-
-def test_a_long_wait_for_room_that_the_prefill_endpoint_has_is_not_waited_for() -> None:
-    assert guard_of("bb", 9_500, 3_000) is SplitReason.GUARD_DECODE
-    assert guard_of("bb", 9_500, 100) is None  # room is given back soon
-    assert guard_of("bb", 500, 3_000) is None  # there is room
-    assert guard_of("pd", 9_500, 3_000) is None  # it must answer in any case
