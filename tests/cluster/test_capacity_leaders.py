@@ -225,6 +225,11 @@ async def test_the_command_runs_for_the_lease_and_tells_who_leads(
         await stage.apply("llama", 1)
         await stage.ready("llama", 1)
         async with aiohttp.ClientSession() as session:
+
+            async def agreed() -> bool:
+                return len({(await _ready(session, port))["leader"] for port in ports}) == 1
+
+            await eventually(agreed, what="a follower hears who leads when it next reads the lease")
             told = [await _ready(session, port) for port in ports]
             assert sorted(one["leads"] for one in told) == [False, True]
             assert all(one["ready"] for one in told), "a follower is ready, too"

@@ -14,8 +14,10 @@ import pytest
 from bench.replay.parallel import WorkerError, run_all
 
 SLEEPERS = """
+import signal
 import time
 from bench.replay.parallel import run_all
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 if __name__ == "__main__":
     print("started", flush=True)
     list(run_all([600.0, 600.0], time.sleep, 2))
