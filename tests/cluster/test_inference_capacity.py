@@ -202,6 +202,10 @@ async def test_what_could_be_moved_to_make_room_is_said(cluster: Cluster) -> Non
     async with capacity_stage(cluster, without=_NO_GANGS) as stage:
         for name in ("a", "b"):
             await stage.add_node(name, gpus=2)
+        inventory = stage.controller.inventory
+        nodes = [stage.node(name) for name in ("a", "b")]
+        # Spread is over the nodes that are known, and each is heard of by itself.
+        await eventually(lambda: all(any(inventory.devices_of(node)) for node in nodes))
         await stage.apply("small", 2, topology={"spread": "kubernetes.io/hostname"})
         await stage.ready("small", 2)
         pods = await stage.pods("small")
