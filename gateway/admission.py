@@ -5,14 +5,13 @@ and the brain chooses its endpoint when its turn comes, knowing what is free and
 Whoever is turned away is told when to come again, by the pace at which the line moves.
 """
 
-import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from math import ceil
 from typing import Final
 
-from gateway.admissionbooks import ADMITTED, EVICTED, EXPIRED, LEFT, REFUSED, AdmissionBooks
+from gateway.admissionbooks import AdmissionBooks
 from gateway.apis.call import ApiError
+from gateway.held import End, Line, Ticket
 from gateway.settings import AdmissionSettings
 from routing.admission.entry import Entry, LaneKey
 from routing.admission.queue import AdmissionQueue
@@ -20,8 +19,8 @@ from routing.admission.room import has_room
 from routing.request import Request
 from routing.router import Router
 
-_TURN_SECONDS: Final = 0.005  # between two looks at the fleet, while somebody waits
-_AT_ONCE: Final = 32  # requests of a lane let go in one look: the loop has others to serve
+TURN_SECONDS: Final = 0.005
+"""Between two looks at the fleet, while somebody waits."""
 _SOONEST, _LATEST = 1, 60  # seconds after which whoever is turned away may come again
 
 DROPPED: Final = {
@@ -33,54 +32,20 @@ DROPPED: Final = {
 }
 """Our reasons in the words of llm-d's ``x-llm-d-request-dropped-reason``."""
 
-_log = logging.getLogger(__name__)
 
-
-class Ticket:
-    """One request's place in line. ``again`` tries to route it: True when it need not wait."""
-
-    __slots__ = ("_admission", "again", "entry", "refuse")
-
-    def __init__(
-        self,
-        admission: "Admission",
-        entry: Entry,
-        again: Callable[[], bool],
-        refuse: Callable[[ApiError], None],
-    ) -> None:
-        self._admission = admission
-        self.entry = entry
-        self.again = again
-        self.refuse = refuse
-
-    @property
-    def deadline(self) -> float:
-        """Until when it may wait."""
-        return self.entry.deadline
-
-    def leave(self) -> None:
-        """Give the place up. Idempotent."""
-        self._admission.leave(self)
-
-    def late(self) -> ApiError:
-        """What the client is told when it ran out of patience."""
-        return self._admission.late()
-
-
-class Admission:
+class Admission(Line):
     """The line before one pool."""
 
     def __init__(
         self, pool: str, router: Router, settings: AdmissionSettings, now: Callable[[], float]
     ) -> None:
+        super().__init__(
+            router.fleet, AdmissionQueue(settings.bounds()), now=now, turn_seconds=TURN_SECONDS
+        )
         self.pool = pool
         self.router = router
         self.books = AdmissionBooks()
-        self.queue = AdmissionQueue(settings.bounds())
         self._settings = settings
-        self._now = now
-        self._tickets: dict[Entry, Ticket] = {}
-        self._timer: asyncio.TimerHandle | None = None
 
     def must_wait(self, request: Request) -> bool:
         """Whether a request has to stand in line: somebody does already, or nobody has room.
@@ -113,32 +78,27 @@ class Admission:
             LaneKey.of(request.model, request.within),
             priority,
             tenant,
-            cost=self._work(request),
+            cost=self.router.lengths.work_of(request),
             size=size,
             now=now,
         )
         for other in evicted:
-            self._turn_away(other, self._evicted(other, priority), EVICTED, now)
+            self._turn_away(other, self._evicted(other, priority), End.EVICTED, now)
         if entry is None:
-            self.books.ended(tenant, priority, REFUSED, 0.0)
+            self.books.ended(tenant, priority, End.REFUSED, 0.0)
             raise ApiError(
                 429,
                 "admission_queue_full",
                 f"All endpoints of {self.pool!r} are busy, and the line before them is full.",
                 retry_after=self._retry_after(now),
             )
-        ticket = self._tickets[entry] = Ticket(self, entry, again, refuse)
         if self.router.traffic is not None:
             self.router.traffic.hold(now)
-        if self._timer is None:
-            self._look_later()
-        return ticket
+        return self._stand(entry, again, refuse)
 
-    def leave(self, ticket: Ticket) -> None:
-        """Give a place up."""
-        if self.queue.drop(ticket.entry):
-            late = self._now() >= ticket.entry.deadline
-            self._gone(ticket.entry, EXPIRED if late else LEFT, self._now())
+    def may_go(self, lane: LaneKey, now: float) -> bool:
+        """Whether some endpoint has room."""
+        return self._has_room(lane, now) is True
 
     def late(self) -> ApiError:
         """What those are told who ran out of patience."""
@@ -152,14 +112,18 @@ class Admission:
 
     def close(self) -> None:
         """The pool is gone: nobody waits any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        super().close()
         now = self._now()
         while (entry := self.queue.oldest) is not None:
             self.queue.drop(entry)
             gone = ApiError(503, "no_pool", f"The pool {self.pool!r} is gone.", retry_after=1)
-            self._turn_away(entry, gone, REFUSED, now)
+            self._turn_away(entry, gone, End.REFUSED, now)
+
+    def ended(self, entry: Entry, end: End, now: float) -> None:
+        """Somebody waits no more."""
+        self.books.ended(entry.tenant, entry.priority, end, now - entry.since)
+        if self.router.traffic is not None:
+            self.router.traffic.let_go(now, refused=end is not End.ADMITTED)
 
     # --- within --------------------------------------------------------------------------------
 
@@ -167,64 +131,6 @@ class Admission:
         router = self.router
         most = router.settings.max_requests_per_endpoint
         return has_room(router.fleet, lane, now, self._settings.longest_wait, most_requests=most)
-
-    def _work(self, request: Request) -> float:
-        """Its tokens, a produced one counted twice: it takes about so much more of an engine.
-
-        Source: Y. Sheng et al., Fairness in serving large language models (OSDI 2024), 5.1.
-        """
-        lengths = self.router.lengths
-        prompt = request.prompt_tokens * lengths.scale_of(request)
-        return 1.0 + prompt + 2.0 * lengths.output_of(request)
-
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_TURN_SECONDS, self._look)
-
-    def _look(self) -> None:
-        """Let go whoever there is room for, and send away whose time is over."""
-        self._timer = None
-        now = self._now()
-        try:
-            self.router.fleet.tick(now)
-            for entry in self.queue.expire(now):
-                self._turn_away(entry, self.late(), EXPIRED, now)
-            for lane in self.queue.lanes():
-                self._let_go(lane, now)
-        finally:
-            if len(self.queue) and self._timer is None:
-                self._look_later()
-
-    def _let_go(self, lane: LaneKey, now: float) -> None:
-        for _ in range(_AT_ONCE):
-            if not self._has_room(lane, now):
-                return
-            entry = self.queue.next(lane)
-            if entry is None:
-                return
-            try:
-                if not self._tickets[entry].again():
-                    return  # it is its turn, whatever comes
-            except Exception:  # a defect in one request must not hold up all behind it
-                _log.exception("a request that had waited could not be sent")
-                if self.queue.drop(entry):
-                    error = ApiError(500, "internal_error", "The gateway failed to send it.")
-                    self._turn_away(entry, error, REFUSED, now)
-                continue
-            if entry in self.queue:
-                self.queue.take(entry, now)
-                self._gone(entry, ADMITTED, now)
-
-    def _turn_away(self, entry: Entry, error: ApiError, outcome: str, now: float) -> None:
-        """It has left the queue; its client is told so."""
-        ticket = self._tickets[entry]
-        self._gone(entry, outcome, now)
-        ticket.refuse(error)
-
-    def _gone(self, entry: Entry, outcome: str, now: float) -> None:
-        del self._tickets[entry]
-        self.books.ended(entry.tenant, entry.priority, outcome, now - entry.since)
-        if self.router.traffic is not None:
-            self.router.traffic.let_go(now, refused=outcome != ADMITTED)
 
     def _evicted(self, entry: Entry, priority: int) -> ApiError:
         now = self._now()

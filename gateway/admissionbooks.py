@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from gateway.held import End
 from gateway.pickerbooks import bounded
 from gateway.telemetry import Histogram
 
@@ -10,19 +11,13 @@ _SECONDS: Final = (
     *(0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0),
 )
 
-ADMITTED: Final = "admitted"
-EXPIRED: Final = "expired"
-EVICTED: Final = "evicted"
-REFUSED: Final = "refused"
-LEFT: Final = "left"
-
 
 class WaitLabels(NamedTuple):
     """Whose requests they were, and how their waiting ended."""
 
     tenant: str
     priority: int
-    outcome: str
+    outcome: End
 
 
 class AdmissionBooks:
@@ -34,7 +29,7 @@ class AdmissionBooks:
         self.waits: dict[WaitLabels, Histogram] = {}
         self._tenants: set[str] = set()
 
-    def ended(self, tenant: str, priority: int, outcome: str, seconds: float) -> None:
+    def ended(self, tenant: str, priority: int, outcome: End, seconds: float) -> None:
         """A request's waiting ended; one that was refused waited 0 seconds."""
         labels = WaitLabels(bounded(tenant, self._tenants), priority, outcome)
         wait = self.waits.get(labels)

@@ -6,66 +6,23 @@ pool's scaler woken. Room and patience are bounded, and whoever finds no room or
 is told when to come again. Requests that find an endpoint never come here.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Final
 
 from gateway.apis.call import ApiError
 from gateway.brains import Brains
+from gateway.held import End, Line, Ticket
+from routing.admission.entry import Entry, LaneKey
+from routing.admission.queue import AdmissionQueue, QueueBounds
 from routing.decision import Rejection, RejectionKind
 from routing.endpoint import ServedModel
 from routing.fleet import Fleet
 
 _LOOK_SECONDS: Final = 0.02  # between two looks at the fleet, while somebody waits
-_AT_ONCE: Final = 32  # requests of a model sent off in one look: the loop has others to serve
+_EVERYBODY: Final = ""  # the tenant: here all are equal
 
 
-class Ticket:
-    """One request's place. ``again`` tries to route it: True when it need not wait any more."""
-
-    __slots__ = ("again", "deadline", "model", "room", "since", "size")
-
-    def __init__(
-        self,
-        room: "WaitingRoom",
-        model: str | None,
-        again: Callable[[], bool],
-        size: int,
-        since: float,
-        deadline: float,
-    ) -> None:
-        self.room = room
-        self.model = model
-        self.again = again
-        self.size = size
-        self.since = since
-        self.deadline = deadline
-
-    def leave(self) -> None:
-        """Give the place up: the client went away, or ran out of patience. Idempotent."""
-        self.room.leave(self)
-
-    def late(self) -> ApiError:
-        """What the client is told when it ran out of patience."""
-        room = self.room
-        return ApiError(
-            503,
-            "activation_timeout",
-            f"The pool {room.pool!r} had no endpoint within {room.patience:g} s.",
-            retry_after=room.retry_after,
-        )
-
-
-class NoRoomError(Exception):
-    """A request can't wait: ``reason`` is the word for metrics, the message is for people."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class WaitingRoom:
+class WaitingRoom(Line):
     """The requests that wait for one pool.
 
     ``most`` requests whose bodies take ``most_bytes`` together may wait, each for ``patience``
@@ -85,10 +42,11 @@ class WaitingRoom:
         patience: float = 300.0,
         wake: Callable[[], object] = lambda: None,
     ) -> None:
+        bounds = QueueBounds(requests=most, bytes=most_bytes, patience=patience, oldest_every=0)
+        super().__init__(fleet, AdmissionQueue(bounds), now=now, turn_seconds=_LOOK_SECONDS)
         self.pool = pool
         self.models: dict[str, ServedModel] = {name: ServedModel(name) for name in models}
         """What the pool serves, or did when it had endpoints."""
-        self.patience = patience
         self.retry_after = 5
         """Seconds after which those who can't wait here are asked to come again."""
         self.closed: str | None = None
@@ -99,27 +57,20 @@ class WaitingRoom:
         of patience; whose clients went away."""
         self.waited_seconds = 0.0
         """By those that an endpoint took, together."""
-        self._fleet = fleet
-        self._now = now
-        self._most = most
-        self._most_bytes = most_bytes
-        self._queues: dict[str | None, dict[Ticket, None]] = {}  # by model, in order of arrival
-        self._count = 0
-        self._bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Requests that wait now."""
-        return self._count
+        return len(self.queue)
 
     @property
     def oldest(self) -> float | None:
         """Since when the first of them waits; None when nobody does."""
-        return min((next(iter(queue)).since for queue in self._queues.values()), default=None)
+        oldest = self.queue.oldest
+        return None if oldest is None else oldest.since
 
     def waits_for(self, model: str | None) -> bool:
         """Whether a request for this model waits."""
-        return model in self._queues
+        return self.queue.waits_in(LaneKey(model, None))
 
     def learn(self) -> None:
         """Remember which models the pool's endpoints serve."""
@@ -136,76 +87,61 @@ class WaitingRoom:
             return False
         return self._fleet.reopens_at(model) is None
 
-    def enter(self, model: str | None, again: Callable[[], bool], size: int) -> Ticket:
-        """Wait; `NoRoomError` when it can't. ``size``: bytes that are kept for it."""
+    def enter(
+        self,
+        model: str | None,
+        again: Callable[[], bool],
+        size: int,
+        refuse: Callable[[ApiError], None] = lambda _: None,
+    ) -> Ticket:
+        """Wait; `ApiError` (503) when it can't. ``size``: bytes that are kept for it.
+
+        One of ``again`` (until it is True) and ``refuse`` is called later, unless the ticket is
+        given up.
+        """
         if self.closed is not None:
-            raise NoRoomError("activation_impossible", f"No endpoint can come: {self.closed}.")
-        if self._count >= self._most or (self._count and self._bytes + size > self._most_bytes):
+            raise self._refusal("activation_impossible", f"No endpoint can come: {self.closed}.")
+        entry, _ = self.queue.offer(
+            LaneKey(model, None), 0, _EVERYBODY, cost=1.0, size=size, now=self._now()
+        )
+        if entry is None:
             self.full += 1
-            bound = f"{self._most} requests" if self._count >= self._most else "their bodies"
-            raise NoRoomError(
+            most = self.queue.bounds.requests
+            bound = f"{most} requests" if len(self) >= most else "their bodies"
+            raise self._refusal(
                 "activation_queue_full",
                 f"The pool {self.pool!r} is starting its first endpoint; {bound} fill its queue.",
             )
-        now = self._now()
-        ticket = Ticket(self, model, again, size, now, now + self.patience)
-        self._queues.setdefault(model, {})[ticket] = None
-        self._count += 1
-        self._bytes += size
         self.entered += 1
-        if self._timer is None:
-            self._look_later()
-        if self._count == 1:
+        ticket = self._stand(entry, again, refuse)
+        if len(self) == 1:
             self.wake()
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
-        """Give a place up."""
-        if self._strike(ticket):
-            if self._now() >= ticket.deadline:
-                self.gave_up += 1
-            else:
-                self.left += 1
+    def may_go(self, lane: LaneKey, now: float) -> bool:
+        """Whether there is an endpoint."""
+        del now
+        return self._fleet.candidates(lane.model) is not None
 
-    def close(self) -> None:
-        """Stop looking; whoever waits is told by nobody but its own deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def late(self) -> ApiError:
+        """What those are told who ran out of patience."""
+        patience = self.queue.bounds.patience
+        return self._refusal(
+            "activation_timeout", f"The pool {self.pool!r} had no endpoint within {patience:g} s."
+        )
 
-    def _strike(self, ticket: Ticket) -> bool:
-        queue = self._queues.get(ticket.model)
-        if queue is None or ticket not in queue:
-            return False
-        del queue[ticket]
-        if not queue:
-            del self._queues[ticket.model]
-        self._count -= 1
-        self._bytes -= ticket.size
-        return True
+    def ended(self, entry: Entry, end: End, now: float) -> None:
+        """Somebody waits no more."""
+        if end is End.ADMITTED:
+            self.served += 1
+            self.waited_seconds += now - entry.since
+        elif end is End.EXPIRED:
+            self.gave_up += 1
+        else:
+            self.left += 1
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
-
-    def _look(self) -> None:
-        """Send off those for whom there is an endpoint now."""
-        self._timer = None
-        self._fleet.tick(self._now())
-        for model in list(self._queues):
-            if self._fleet.candidates(model) is not None:
-                self._send_off(model)
-        if self._count:
-            self._look_later()
-
-    def _send_off(self, model: str | None) -> None:
-        for ticket in tuple(islice(self._queues[model], _AT_ONCE)):
-            if ticket not in self._queues.get(model, ()):
-                continue  # it left while another was sent off
-            if not ticket.again():
-                return  # nobody may overtake it
-            if self._strike(ticket):
-                self.served += 1
-                self.waited_seconds += self._now() - ticket.since
+    def _refusal(self, reason: str, message: str) -> ApiError:
+        return ApiError(503, reason, message, retry_after=self.retry_after)
 
 
 class WaitingRooms:

@@ -34,6 +34,14 @@ class Lengths:
             return expected
         return max(min(request.max_output_tokens, expected), 0)
 
+    def work_of(self, request: Request) -> float:
+        """What it takes of an engine: its tokens, a produced one counted twice; above 0.
+
+        Source: Y. Sheng et al., Fairness in serving large language models (OSDI 2024), 5.1.
+        """
+        prompt = request.prompt_tokens * self.scale_of(request)
+        return 1.0 + prompt + 2.0 * self.output_of(request)
+
     def observe(
         self, request: Request, prompt_tokens: int | None, completion_tokens: int | None
     ) -> None:

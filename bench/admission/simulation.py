@@ -8,14 +8,15 @@ from bench.replay.flight import Flight
 from bench.replay.settings import ReplaySettings
 from bench.replay.simulation import Simulation
 from bench.replay.workload import Workload
+from gateway.admission import TURN_SECONDS
+from gateway.settings import AdmissionSettings
 from routing.admission.entry import Entry, LaneKey
 from routing.admission.queue import AdmissionQueue, QueueBounds
 from routing.admission.room import has_room
 from routing.policies import DEFAULT_POLICY
 from routing.request import Request
 
-_TURN_SECONDS = 0.005  # as in `gateway.admission`
-_LONGEST_WAIT = 1.0
+_LONGEST_WAIT = AdmissionSettings().longest_wait
 _EVERYBODY = QueueBounds(requests=1_000_000, bytes=1 << 50, patience=1e9)
 
 
@@ -69,13 +70,11 @@ class AdmittedSimulation(Simulation):
         ):
             self.route(flight, request, None)
         else:
-            lengths = self.router.lengths
-            work = request.prompt_tokens * lengths.scale_of(request)
             entry, _ = self._line.offer(
                 lane,
                 sender.priority,
                 sender.tenant,
-                cost=1.0 + work + 2.0 * lengths.output_of(request),
+                cost=self.router.lengths.work_of(request),
                 size=0,
                 now=now,
             )
@@ -83,7 +82,7 @@ class AdmittedSimulation(Simulation):
             self._waiting[entry] = (flight, request)
             if not self._looking:
                 self._looking = True
-                self.timeline.at(now + _TURN_SECONDS, self._look)
+                self.timeline.at(now + TURN_SECONDS, self._look)
 
     def _room(self, lane: LaneKey, now: float) -> bool:
         return has_room(self.router.fleet, lane, now, _LONGEST_WAIT) is not False
@@ -97,4 +96,4 @@ class AdmittedSimulation(Simulation):
                 self.route(flight, request, flight.at)
         self._looking = bool(self._waiting)
         if self._looking:
-            self.timeline.at(now + _TURN_SECONDS, self._look)
+            self.timeline.at(now + TURN_SECONDS, self._look)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bench.apiserver.failures import Failure
+from bench.apiserver.failures import StatusError
 
 ANONYMOUS: Final = "system:anonymous"
 
@@ -70,17 +70,17 @@ class Access:
         self.grants.setdefault(user, []).extend((namespace, rule) for rule in rules)
 
     def user_of(self, authorization: str | None) -> str:
-        """Who sends that header; `Failure` (401) for nobody we know."""
+        """Who sends that header; `StatusError` (401) for nobody we know."""
         if not self.tokens:
             return ANONYMOUS
         scheme, _, token = (authorization or "").partition(" ")
         user = self.tokens.get(token.strip()) if scheme.lower() == "bearer" else None
         if user is None:
-            raise Failure(401, "Unauthorized", "Unauthorized")
+            raise StatusError(401, "Unauthorized", "Unauthorized")
         return user
 
     def check(self, attempt: Attempt) -> None:
-        """`Failure` (403) for what may not be done."""
+        """`StatusError` (403) for what may not be done."""
         granted = self.grants.get(attempt.user)
         allowed = granted is None or any(
             namespace in (None, attempt.namespace) and _allows(rule, attempt)
@@ -90,7 +90,7 @@ class Access:
             return
         where = f'in the namespace "{attempt.namespace}"' if attempt.namespace else ""
         what = f'{attempt.resource}.{attempt.group} "{attempt.name}"'.replace('. "', ' "')
-        raise Failure(
+        raise StatusError(
             403,
             "Forbidden",
             f'{what.removesuffix(" " + chr(34) * 2)} is forbidden: User "{attempt.user}" cannot '

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Failure(Exception):  # noqa: N818 - it is an answer like any other
+class StatusError(Exception):
     """A refusal: HTTP status, reason and message, as a ``Status`` object."""
 
     def __init__(
@@ -30,34 +30,34 @@ class Failure(Exception):  # noqa: N818 - it is an answer like any other
         return said
 
 
-def not_found(resource: str, name: str) -> Failure:
+def not_found(resource: str, name: str) -> StatusError:
     """No such object."""
-    return Failure(
+    return StatusError(
         404, "NotFound", f'{resource} "{name}" not found', {"name": name, "kind": resource}
     )
 
 
-def already_exists(resource: str, name: str) -> Failure:
+def already_exists(resource: str, name: str) -> StatusError:
     """An object of that name is there."""
-    return Failure(409, "AlreadyExists", f'{resource} "{name}" already exists', {"name": name})
+    return StatusError(409, "AlreadyExists", f'{resource} "{name}" already exists', {"name": name})
 
 
-def conflict(resource: str, name: str, why: str) -> Failure:
+def conflict(resource: str, name: str, why: str) -> StatusError:
     """A precondition does not hold."""
     message = f'Operation cannot be fulfilled on {resource} "{name}": {why}'
-    return Failure(409, "Conflict", message, {"name": name, "kind": resource})
+    return StatusError(409, "Conflict", message, {"name": name, "kind": resource})
 
 
-def expired(version: int, oldest: int) -> Failure:
+def expired(version: int, oldest: int) -> StatusError:
     """That version is forgotten."""
-    return Failure(410, "Expired", f"too old resource version: {version} ({oldest})")
+    return StatusError(410, "Expired", f"too old resource version: {version} ({oldest})")
 
 
-def bad_request(why: str) -> Failure:
+def bad_request(why: str) -> StatusError:
     """It makes no sense."""
-    return Failure(400, "BadRequest", why)
+    return StatusError(400, "BadRequest", why)
 
 
-def invalid(what: str, why: str) -> Failure:
+def invalid(what: str, why: str) -> StatusError:
     """The object breaks a rule."""
-    return Failure(422, "Invalid", f"{what} is invalid: {why}")
+    return StatusError(422, "Invalid", f"{what} is invalid: {why}")

@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
+from bench.apiserver.values import Json
+
 Step: TypeAlias = str | tuple[tuple[str, Any], ...]
 Path: TypeAlias = tuple[Step, ...]
 
@@ -49,9 +51,10 @@ def leaves(item: dict[str, Any]) -> dict[Path, Any]:
     for name, value in item.items():
         if name in {"apiVersion", "kind"}:
             continue
+        owned = value
         if name == "metadata":
-            value = {key: one for key, one in value.items() if key not in _NOT_OWNED}  # noqa: PLW2901
-        _collect(value, (name,), found)
+            owned = {key: one for key, one in value.items() if key not in _NOT_OWNED}
+        _collect(owned, (name,), found)
     return found
 
 
@@ -89,7 +92,7 @@ def put(item: dict[str, Any], path: Path, value: object) -> None:
         holder[step] = value
 
 
-def _inside(holder: Any, step: Step, after: Step) -> Any:  # noqa: ANN401
+def _inside(holder: Json, step: Step, after: Step) -> Json:
     if isinstance(step, str):
         empty: Any = {} if isinstance(after, str) else []
         held = holder.get(step)
@@ -128,7 +131,7 @@ def names_item(path: Path) -> bool:
     return not isinstance(step, str) and path[-1] in dict(step)
 
 
-def _find(holder: Any, step: Step) -> Any:  # noqa: ANN401
+def _find(holder: Json, step: Step) -> Json:
     if isinstance(step, str):
         return holder.get(step) if isinstance(holder, dict) else None
     for one in holder if isinstance(holder, list) else ():

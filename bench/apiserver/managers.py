@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.apiserver.failures import Failure
+from bench.apiserver.failures import StatusError
 from bench.apiserver.fields import Path, drop, from_v1, leaves, names_item, put, to_v1, words
 
 _APPLY: Final = "Apply"
@@ -29,7 +29,7 @@ def applied(
     subresource: str = "",
     now: str,
 ) -> dict[str, Any]:
-    """The object after ``manager`` applied ``configuration``; `Failure` (409) for a conflict."""
+    """The object after ``manager`` applied ``configuration``; `StatusError` (409): a conflict."""
     who = Manager(manager, _APPLY, subresource)
     owners = _owners(current or {})
     wanted = leaves(configuration)
@@ -124,7 +124,7 @@ def _write(
     item["metadata"]["managedFields"] = entries
 
 
-def _conflict(conflicts: dict[Path, str]) -> Failure:
+def _conflict(conflicts: dict[Path, str]) -> StatusError:
     causes = [
         {
             "reason": "FieldManagerConflict",
@@ -135,7 +135,7 @@ def _conflict(conflicts: dict[Path, str]) -> Failure:
     ]
     fields = ", ".join(f"{cause['field']} ({cause['message']})" for cause in causes)
     count = len(causes)
-    return Failure(
+    return StatusError(
         409,
         "Conflict",
         f"Apply failed with {count} conflict{'s' if count > 1 else ''}: {fields}",

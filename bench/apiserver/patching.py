@@ -3,12 +3,13 @@
 from copy import deepcopy
 from typing import Any, Final
 
-from bench.apiserver.failures import Failure, bad_request, invalid
+from bench.apiserver.failures import StatusError, bad_request, invalid
+from bench.apiserver.values import Json
 
 _MISSING: Final = object()
 
 
-def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - any JSON value
+def merge_patch(target: Json, patch: Json) -> Json:
     """``target`` with ``patch`` merged in; the originals stay as they are."""
     if not isinstance(patch, dict):
         return deepcopy(patch)
@@ -21,8 +22,8 @@ def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - any JSON valu
     return merged
 
 
-def json_patch(target: dict[str, Any], operations: Any) -> dict[str, Any]:  # noqa: ANN401
-    """``target`` with all operations carried out; `Failure` (422) when one can't be."""
+def json_patch(target: dict[str, Any], operations: Json) -> dict[str, Any]:
+    """``target`` with all operations carried out; `StatusError` (422) when one can't be."""
     if not isinstance(operations, list):
         raise bad_request("a JSON patch is a list of operations")
     document: Any = deepcopy(target)
@@ -36,11 +37,11 @@ def json_patch(target: dict[str, Any], operations: Any) -> dict[str, Any]:  # no
     return document
 
 
-def _carry_out(document: Any, operation: dict[str, Any]) -> Any:  # noqa: ANN401
+def _carry_out(document: Json, operation: dict[str, Any]) -> Json:
     kind, path = operation["op"], _parts(operation["path"])
     if kind == "test":
         if _at(document, path) != operation.get("value"):
-            raise Failure(422, "Invalid", f"testing value {operation['path']} failed")
+            raise StatusError(422, "Invalid", f"testing value {operation['path']} failed")
         return document
     if kind in {"move", "copy"}:
         source = _parts(operation["from"])
@@ -67,13 +68,13 @@ def _parts(pointer: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
-def _at(document: Any, path: list[str]) -> Any:  # noqa: ANN401
+def _at(document: Json, path: list[str]) -> Json:
     for part in path:
         document = document[int(part)] if isinstance(document, list) else document[part]
     return document
 
 
-def _add(document: Any, path: list[str], value: Any) -> Any:  # noqa: ANN401
+def _add(document: Json, path: list[str], value: Json) -> Json:
     if not path:
         return value
     holder = _at(document, path[:-1])
@@ -87,7 +88,7 @@ def _add(document: Any, path: list[str], value: Any) -> Any:  # noqa: ANN401
     return document
 
 
-def _remove(document: Any, path: list[str]) -> None:  # noqa: ANN401
+def _remove(document: Json, path: list[str]) -> None:
     holder = _at(document, path[:-1])
     if isinstance(holder, list):
         del holder[int(path[-1])]

@@ -13,11 +13,12 @@ from aiohttp import web
 
 from bench.apiserver import discovery, patching, scaling
 from bench.apiserver.access import Access
-from bench.apiserver.failures import Failure, bad_request, expired
+from bench.apiserver.failures import StatusError, bad_request, expired
 from bench.apiserver.kinds import Catalogue
 from bench.apiserver.selectors import Matches, everything, field_selector, label_selector
 from bench.apiserver.store import Item, Store, Writer
 from bench.apiserver.target import Target, target_of
+from bench.apiserver.values import Json
 from bench.apiserver.watching import Watcher, only_metadata
 
 _JSON: Final = "application/json"
@@ -135,7 +136,7 @@ class ApiServer:
             if request.query.get("watch") in _YES:
                 return await self._watch(request, target)
             return _json(self._list(request, target))
-        except Failure as failure:
+        except StatusError as failure:
             headers = {}
             if failure.details and "retryAfterSeconds" in failure.details:
                 headers["Retry-After"] = str(failure.details["retryAfterSeconds"])
@@ -168,7 +169,7 @@ class ApiServer:
                 details = None
                 if trouble.retry_after is not None:
                     details = {"retryAfterSeconds": trouble.retry_after}
-                raise Failure(trouble.status, "InternalError", "as the test wants it", details)
+                raise StatusError(trouble.status, "InternalError", "as the test wants it", details)
 
     def _read(self, target: Target) -> Item:
         item = self.store.get(target.kind, target.namespace, target.name)
@@ -178,7 +179,7 @@ class ApiServer:
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def _write(self, request: web.Request, target: Target, body: Any) -> Item:  # noqa: ANN401
+    def _write(self, request: web.Request, target: Target, body: Json) -> Item:
         kind, query = target.kind, request.query
         dry_run = query.get("dryRun") == "All"
         agent = request.headers.get("User-Agent", "unknown").split("/")[0]
@@ -186,7 +187,7 @@ class ApiServer:
         if request.method == "DELETE":
             options = body if isinstance(body, dict) else None
             if not target.name:
-                raise Failure(405, "MethodNotAllowed", "deleting collections is not served")
+                raise StatusError(405, "MethodNotAllowed", "deleting collections is not served")
             return self.store.delete(kind, target.namespace, target.name, options, dry_run=dry_run)
         if request.method == "POST":
             self._check_body(target, body)
@@ -202,7 +203,7 @@ class ApiServer:
         self,
         request: web.Request,
         target: Target,
-        body: Any,  # noqa: ANN401
+        body: Json,
         writer: Writer,
     ) -> Item:
         if request.content_type == _APPLY:
@@ -220,7 +221,7 @@ class ApiServer:
         self,
         request: web.Request,
         target: Target,
-        body: Any,  # noqa: ANN401
+        body: Json,
         writer: Writer,
     ) -> Item:
         item = self.store.get(target.kind, target.namespace, target.name)
@@ -233,13 +234,13 @@ class ApiServer:
         return scaling.scale_of(target.kind, after)
 
     @staticmethod
-    def _patched(content_type: str, item: Item, body: Any) -> Item:  # noqa: ANN401
+    def _patched(content_type: str, item: Item, body: Json) -> Item:
         if content_type == _MERGE:
             merged: Item = patching.merge_patch(item, body)
             return merged
         if content_type == _JSON_PATCH:
             return patching.json_patch(item, body)
-        raise Failure(
+        raise StatusError(
             415,
             "UnsupportedMediaType",
             f"the body of the request was in an unknown format: "
@@ -247,7 +248,7 @@ class ApiServer:
         )
 
     @staticmethod
-    def _check_body(target: Target, body: Any) -> None:  # noqa: ANN401
+    def _check_body(target: Target, body: Json) -> None:
         if not isinstance(body, dict):
             raise bad_request("the body is no object")
         wanted = target.kind.api_version(target.version)
@@ -383,7 +384,7 @@ def _listed(item: Item, target: Target) -> Item:
     return _versioned(item, target)
 
 
-def _decoded(request: web.Request, body: bytes) -> Any:  # noqa: ANN401
+def _decoded(request: web.Request, body: bytes) -> Json:
     if not body:
         return None
     try:

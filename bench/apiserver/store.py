@@ -75,7 +75,7 @@ class Store:
     # --- reading ---------------------------------------------------------------------------------
 
     def get(self, kind: Kind, namespace: str, name: str) -> Item:
-        """The object; `Failure` (404) when there is none."""
+        """The object; `StatusError` (404) when there is none."""
         item = self._items.get(kind, {}).get((namespace, name))
         if item is None:
             raise not_found(kind.name, name)
@@ -90,7 +90,7 @@ class Store:
         ]
 
     def since(self, version: int) -> list[Event]:
-        """The events after ``version``; `Failure` (410) when some of them are forgotten."""
+        """The events after ``version``; `StatusError` (410) when some of them are forgotten."""
         if version < self.forgotten:
             raise expired(version, self.forgotten)
         found = []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.apiserver.access import Attempt
-from bench.apiserver.failures import Failure
+from bench.apiserver.failures import StatusError
 from bench.apiserver.kinds import Catalogue, Kind
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -32,7 +32,7 @@ class Target:
 
 
 def target_of(catalogue: Catalogue, path: str) -> Target:
-    """What the path names; `Failure` (404) when it is nothing that is served."""
+    """What the path names; `StatusError` (404) when it is nothing that is served."""
     parts = [part for part in path.split("/") if part]
     if parts[:1] == ["api"] and len(parts) > 2:
         group, version, rest = "", parts[1], parts[2:]
@@ -56,5 +56,5 @@ def target_of(catalogue: Catalogue, path: str) -> Target:
     return Target(kind, version, namespace, name, subresource)
 
 
-def _nothing() -> Failure:
-    return Failure(404, "NotFound", "the server could not find the requested resource")
+def _nothing() -> StatusError:
+    return StatusError(404, "NotFound", "the server could not find the requested resource")

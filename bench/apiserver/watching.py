@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from bench.apiserver.failures import Failure
+from bench.apiserver.failures import StatusError
 from bench.apiserver.selectors import Matches
 from bench.apiserver.store import Event, Store
 from bench.apiserver.target import Target
@@ -42,7 +42,7 @@ class Watcher:
         """The lines since the last call, and whether the watch is over (its past is forgotten)."""
         try:
             events = self._store.since(self.version)
-        except Failure as failure:
+        except StatusError as failure:
             return [_encode({"type": "ERROR", "object": failure.status()})], True
         lines = []
         for event in events:

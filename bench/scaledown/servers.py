@@ -67,6 +67,9 @@ class ServerTarget:
             self._servers[name] = server, member, endpoint_from_url(server.url, name=name)
         self._tell()
 
+    async def tell_need(self, needed: int) -> None:
+        """Nothing is short here."""
+
     async def close(self) -> None:
         """End all."""
         while self._servers:

@@ -1,6 +1,10 @@
 """What the cluster's devices can really give: the allocator's bound on every decision."""
 
 from dataclasses import dataclass
+from typing import Final
+
+NEEDED_ANNOTATION: Final = "inferway.dev/needed"
+"""The way back: replicas that an InferenceCapacity's traffic needs, room for them or not."""
 
 
 @dataclass(frozen=True, slots=True)

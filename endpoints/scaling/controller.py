@@ -20,7 +20,7 @@ from statistics import median
 from typing import Final, Protocol, TypeAlias
 
 from endpoints.discovery.keeper import FleetKeeper
-from endpoints.scaling.actuators.actuator import Actuator, ActuatorError, Member, Target, ToldNeed
+from endpoints.scaling.actuators.actuator import Actuator, ActuatorError, Member, Target
 from endpoints.scaling.appraisal import appraise, candidate
 from endpoints.scaling.ceiling import Ceiling
 from endpoints.scaling.decision import Memory, Wanted, decide
@@ -314,7 +314,7 @@ class Controller:
             return
         try:
             await self._step(role, one, target, wanted.replicas[role])
-            if isinstance(one.actuator, ToldNeed) and self._leads():
+            if self._leads():
                 await one.actuator.tell_need(wanted.needs[role])
             await self._finish(role, one)
         except ActuatorError as error:

@@ -96,7 +96,7 @@ class AdmissionMetrics(Collector):
             at_once.add_metric((line.pool,), line.books.at_once)
             sums: dict[tuple[str, str], Histogram] = {}
             for labels, wait in line.books.waits.items():
-                priority_and_end = (str(labels.priority), labels.outcome)
+                priority_and_end = (str(labels.priority), str(labels.outcome))
                 total = sums.setdefault(priority_and_end, Histogram(wait.bounds))
                 total.counts = [a + b for a, b in zip(total.counts, wait.counts, strict=True)]
                 total.sum += wait.sum

@@ -33,7 +33,7 @@ from gateway.extproc.operations import operation_of, path_of
 from gateway.extproc.partial import read_part
 from gateway.extproc.wire import DESTINATION, NO_CHANGE, PREFILLER, Change, Fields
 from gateway.following import renamed, set_priority, shed_if_busy, target_of
-from gateway.held import Held
+from gateway.held import Ticket
 from gateway.meter import ResponseMeter
 from gateway.objectives import targets_of, tenant_of
 from gateway.ours import internal_fields
@@ -100,7 +100,7 @@ class Exchange:
         self._reported = 0  # events the ledger was told of
         self._answered = False  # the endpoint's head came
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
-        self._ticket: Held | None = None
+        self._ticket: Ticket | None = None
         self._over = False
         self._priority = 0
         self._asked_model = ""  # before any rewrite

@@ -37,7 +37,7 @@ from endpoints.kubernetes.leading.reign import Leads, Reigns
 from gateway.admin.application import AdminServer
 from gateway.logs import set_up_logging
 from gateway.placing.pages import Post, make_pages
-from gateway.planning.wishes import costs_of, scheme_named
+from gateway.planning.wishes import Cheapest, Costs, Levels, costs_of, scheme_named
 from gateway.settings import LogSettings
 
 
@@ -89,17 +89,9 @@ def capacity(
             "by name. [the cluster's only Topology, else what the nodes' labels show]"
         ),
     ] = None,
-    level: Annotated[
-        list[str] | None,
-        typer.Option(help="Own levels, broad to narrow: NAME=LABEL; may be repeated."),
-    ] = None,
-    cost: Annotated[
-        list[str] | None,
-        typer.Option(help="What a device costs an hour: CLASS=COST; may be repeated. [1 each]"),
-    ] = None,
-    cheapest: Annotated[
-        bool, typer.Option("--cheapest", help="Of alternatives, the cheapest, not the first.")
-    ] = False,
+    level: Levels = None,
+    cost: Costs = None,
+    cheapest: Cheapest = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Have everything checked, and nothing written.")
     ] = False,

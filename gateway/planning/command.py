@@ -17,7 +17,14 @@ from endpoints.allocation.planner import Planner, PlannerSettings
 from endpoints.allocation.snapshot import Snapshot, SnapshotError, read_snapshot
 from gateway.planning import rendering
 from gateway.planning.answer import Answer, as_json
-from gateway.planning.wishes import WishError, costs_of, scheme_named
+from gateway.planning.wishes import (
+    Cheapest,
+    Costs,
+    Levels,
+    WishError,
+    costs_of,
+    scheme_named,
+)
 
 _WIDTH = 140
 
@@ -45,17 +52,9 @@ def plan(
             "whichever the nodes' labels show."
         ),
     ] = None,
-    level: Annotated[
-        list[str] | None,
-        typer.Option(help="Own levels, broad to narrow: NAME=LABEL; may be repeated."),
-    ] = None,
-    cost: Annotated[
-        list[str] | None,
-        typer.Option(help="What a device costs an hour: CLASS=COST; may be repeated."),
-    ] = None,
-    cheapest: Annotated[
-        bool, typer.Option("--cheapest", help="Of alternatives, the cheapest, not the first.")
-    ] = False,
+    level: Levels = None,
+    cost: Costs = None,
+    cheapest: Cheapest = False,
     as_json_: Annotated[bool, typer.Option("--json", help="As JSON, with everything.")] = False,
 ) -> None:
     """Say where a pool's replicas would go, how many there could be, and why not elsewhere.

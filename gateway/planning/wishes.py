@@ -1,8 +1,25 @@
 """What both commands that plan are told about levels and costs, as written on the command line."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated, TypeAlias
+
+import typer
 
 from endpoints.allocation.levels import PRESETS, Scheme, scheme_from_labels
+
+Levels: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--level", help="Own levels, broad to narrow: NAME=LABEL; may be repeated."),
+]
+Costs: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cost", help="What a device costs an hour: CLASS=COST; may be repeated. [1 each]"
+    ),
+]
+Cheapest: TypeAlias = Annotated[
+    bool, typer.Option("--cheapest", help="Of alternatives, the cheapest, not the first.")
+]
 
 
 class WishError(ValueError):

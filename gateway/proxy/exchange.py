@@ -37,7 +37,7 @@ from gateway.apis.models import model_body, models_body
 from gateway.apis.splice import without_fields
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
 from gateway.following import renamed, set_priority, shed_if_busy, target_of
-from gateway.held import Held
+from gateway.held import Ticket
 from gateway.objectives import targets_of, tenant_of
 from gateway.ours import internal_fields
 from gateway.paths import BadTargetError, matchable_path
@@ -48,7 +48,7 @@ from gateway.proxy.heads import RequestHead, own_response
 from gateway.proxy.prefill import SplitDelivery
 from gateway.proxy.relay import Relay
 from gateway.record import RequestRecord
-from gateway.waiting import NoRoomError, WaitingRoom
+from gateway.waiting import WaitingRoom
 from routing.decision import Decision, Rejection
 from routing.request import Request
 from routing.router import Router
@@ -83,7 +83,7 @@ class Exchange(Owner):
         self._api: Api | None = None
         self._delivery: Delivery | None = None
         self._tokenizing: asyncio.Task[array[int] | None] | None = None
-        self._ticket: Held | None = None
+        self._ticket: Ticket | None = None
         self._priority = 0
         self._over = False
         self._asked_model = ""
@@ -254,15 +254,13 @@ class Exchange(Owner):
 
     def _wait(self, room: WaitingRoom, api: Api, request: Request) -> None:
         """Stay until the pool has an endpoint, or for as long as its room has patience."""
-        try:
-            since = self._context.now()
-            self._ticket = room.enter(
-                request.model,
-                partial(self._routed_now, room.pool, api, request, since),
-                len(self._body),
-            )
-        except NoRoomError as no:
-            raise ApiError(503, no.reason, str(no), retry_after=room.retry_after) from None
+        since = self._context.now()
+        self._ticket = room.enter(
+            request.model,
+            partial(self._routed_now, room.pool, api, request, since),
+            len(self._body),
+            self._turned_away,
+        )
         self._client.expect_until(self._ticket.deadline)
 
     def _stand_in_line(self, line: Admission, api: Api, request: Request) -> None:
@@ -305,7 +303,7 @@ class Exchange(Owner):
         self._deliver(api, router, decision)
         return True
 
-    def _waited_too_long(self, ticket: Held) -> None:
+    def _waited_too_long(self, ticket: Ticket) -> None:
         self._ticket = None
         ticket.leave()
         self._refuse(ticket.late())

@@ -74,6 +74,9 @@ class MemoryTarget:
         self.replicas, self.version = replicas, self.version + 1
         self.writes.append(replicas)
 
+    async def tell_need(self, needed: int) -> None:
+        """Nothing is short here."""
+
     async def close(self) -> None:
         pass
 

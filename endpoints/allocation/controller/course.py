@@ -32,6 +32,7 @@ from endpoints.allocation.emission.narrowing import Narrowing
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.manifest import Capacity
 from endpoints.allocation.plan import Eviction, Feasible, NoPlan, Plan
+from endpoints.scaling.ceiling import NEEDED_ANNOTATION
 
 DRAIN_SECONDS = 600.0
 SETTLE_SECONDS = 2.0
@@ -87,10 +88,6 @@ class Outcome(Struct, frozen=True):
     def placed(self) -> tuple[Record, ...]:
         """The replicas that stay."""
         return tuple(record for record in self.records if not record.draining)
-
-
-NEEDED_ANNOTATION = "inferway.dev/needed"
-"""Of an InferenceCapacity: what its scaler would ask for if it knew no ceiling."""
 
 
 def needed_of(capacity: Capacity, annotations: Mapping[str, str]) -> int:

@@ -12,7 +12,7 @@ which of the announced ones a smaller number would really end, since not every t
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 class Phase(Enum):
@@ -88,13 +88,8 @@ class Actuator(Protocol):
         `MovedError`, and nothing done, when the target is not ``target`` any more.
         """
 
+    async def tell_need(self, needed: int) -> None:
+        """So many would be wanted if nothing were short: of use where need decides who gets it."""
+
     async def close(self) -> None:
         """Let go of whatever is held; harmless when nothing is."""
-
-
-@runtime_checkable
-class ToldNeed(Protocol):
-    """An actuator whose target shares what is scarce by need, not only by what is asked for."""
-
-    async def tell_need(self, needed: int) -> None:
-        """So many would be wanted if nothing were short. `ActuatorError`: it can't be told."""

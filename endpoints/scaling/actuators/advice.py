@@ -41,5 +41,8 @@ class AdviceOnly:
         """Refused: a defect if it is ever asked for."""
         raise ActuatorError(f"{self.name} is scaled by somebody else")
 
+    async def tell_need(self, needed: int) -> None:
+        """Whoever scales it reads our numbers."""
+
     async def close(self) -> None:
         """Nothing is held."""

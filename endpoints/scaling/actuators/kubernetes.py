@@ -34,6 +34,7 @@ from endpoints.kubernetes.resources import (
     key_of,
 )
 from endpoints.scaling.actuators.actuator import ActuatorError, Member, MovedError, Phase, Target
+from endpoints.scaling.ceiling import NEEDED_ANNOTATION
 from routing.endpoint import EndpointState
 
 MANAGER: Final = "inferway-scaler"
@@ -41,8 +42,6 @@ MANAGER: Final = "inferway-scaler"
 LEAVING: Final = "inferway.dev/leaving"
 """Annotation of a pod that is to go. Its value is the deletion cost that the pod had before."""
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
-NEEDED: Final = "inferway.dev/needed"
-"""Annotation of an InferenceCapacity: replicas that its traffic needs, room for them or not."""
 CAPACITY_KIND: Final = "InferenceCapacity"
 LOWEST_COST: Final = -(2**31)
 
@@ -315,10 +314,10 @@ class KubernetesActuator:
         raise MovedError(f"{self.name} changes too fast")
 
     async def tell_need(self, needed: int) -> None:
-        """An InferenceCapacity learns what its scaler would ask for without a ceiling."""
+        """An InferenceCapacity is told; other kinds have no use for it."""
         if self.ref.kind != CAPACITY_KIND or self._told_need == needed:
             return
-        patch = {"metadata": {"annotations": {NEEDED: str(needed)}}}
+        patch = {"metadata": {"annotations": {NEEDED_ANNOTATION: str(needed)}}}
         try:
             resource = await self._found()
             await self._objects.merge_patch(resource, self.ref.name, patch, self.ref.namespace)

@@ -137,6 +137,9 @@ class ProcessActuator:
                 self._end(self._processes[name])
         self._fit()
 
+    async def tell_need(self, needed: int) -> None:
+        """One machine has room, or has not."""
+
     async def close(self) -> None:
         """End all processes and wait for it."""
         self._closing.set()

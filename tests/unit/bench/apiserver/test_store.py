@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.apiserver.access import Access, Attempt
-from bench.apiserver.failures import Failure
+from bench.apiserver.failures import StatusError
 from bench.apiserver.fields import from_v1, to_v1
 from bench.apiserver.kinds import Catalogue, Kind
 from bench.apiserver.patching import json_patch, merge_patch
@@ -43,7 +43,7 @@ def test_items_of_keyed_lists_are_owned_one_by_one() -> None:
     apply(store, "one", "status", status={"conditions": [condition("A", "True")]})
     both = apply(store, "two", "status", status={"conditions": [condition("B", "True")]})
     assert [one["type"] for one in both["status"]["conditions"]] == ["A", "B"]
-    with pytest.raises(Failure, match=r"conditions\[type=\"A\"\]\.status"):
+    with pytest.raises(StatusError, match=r"conditions\[type=\"A\"\]\.status"):
         apply(store, "two", "status", status={"conditions": [condition("A", "False")]})
     after = apply(store, "two", "status", status={})
     assert [one["type"] for one in after["status"]["conditions"]] == ["A"]
@@ -56,7 +56,7 @@ def test_an_update_takes_fields_over() -> None:
     item = store.get(POOLS, "n", "p")
     changed = {**item, "spec": {**item["spec"], "appProtocol": "kubernetes.io/h2c"}}
     store.update(POOLS, "n", "p", changed, Writer("two"))
-    with pytest.raises(Failure, match='conflict with "two"'):
+    with pytest.raises(StatusError, match='conflict with "two"'):
         apply(store, "one", spec={"appProtocol": "http"})
     assert store.get(POOLS, "n", "p")["metadata"]["generation"] == 2
 
@@ -79,7 +79,7 @@ def test_a_pod_on_a_node_waits_for_its_kubelet() -> None:
     store.delete(PODS, "n", "p")
     assert store.get(PODS, "n", "p")["metadata"]["deletionTimestamp"]
     store.delete(PODS, "n", "p", {"gracePeriodSeconds": 0})
-    with pytest.raises(Failure, match="not found"):
+    with pytest.raises(StatusError, match="not found"):
         store.get(PODS, "n", "p")
 
 
@@ -88,7 +88,7 @@ def test_an_old_version_is_forgotten_with_the_history() -> None:
     for number in range(4):
         store.create(PODS, "n", {"metadata": {"name": f"p{number}"}})
     assert len(store.since(store.forgotten)) == 2
-    with pytest.raises(Failure, match="too old"):
+    with pytest.raises(StatusError, match="too old"):
         store.since(store.forgotten - 1)
 
 
@@ -108,7 +108,7 @@ def test_label_selectors(selector: str, labels: dict[str, str], matches: bool) -
 def test_field_selectors() -> None:
     item = {"metadata": {"name": "x"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}
     assert field_selector("metadata.name=x,spec.nodeName==n,status.phase!=Failed")(item)
-    with pytest.raises(Failure, match="not supported"):
+    with pytest.raises(StatusError, match="not supported"):
         field_selector("spec.color=red")
 
 
@@ -124,14 +124,14 @@ def test_patches() -> None:
     ]
     assert json_patch(document, operations) == {"b/c": {"x": [2, 3]}}
     assert document == {"a": [1, 2], "b/c": {}}
-    with pytest.raises(Failure):
+    with pytest.raises(StatusError):
         json_patch(document, [{"op": "replace", "path": "/none", "value": 1}])
 
 
 def test_rules_of_roles() -> None:
     access = Access(tokens={"t": "us"})
     assert access.user_of("Bearer t") == "us"
-    with pytest.raises(Failure, match="Unauthorized"):
+    with pytest.raises(StatusError, match="Unauthorized"):
         access.user_of(None)
     rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}
     access.grant("us", [rule], "n")
@@ -141,5 +141,5 @@ def test_rules_of_roles() -> None:
         Attempt("us", "watch", "", "pods", "n"),
         Attempt("us", "list", "", "pods/status", "n"),
     ):
-        with pytest.raises(Failure, match="is forbidden"):
+        with pytest.raises(StatusError, match="is forbidden"):
             access.check(attempt)

@@ -26,6 +26,7 @@ from gateway.admin.scaling import ScalingMetrics
 from gateway.admin.splitmetrics import SplitMetrics
 from gateway.admission import Admissions
 from gateway.brains import Brains
+from gateway.held import End
 from gateway.record import RequestRecord, SplitRecord
 from gateway.settings import AdmissionSettings
 from gateway.telemetry import Telemetry
@@ -290,7 +291,7 @@ async def test_the_documentation_has_every_metric_with_its_labels() -> None:
     line = admissions.of(router)
     assert line is not None
     line.queue.offer(LaneKey("m", None), 0, "t", cost=1.0, size=1, now=0.0)
-    line.books.ended("t", 0, "admitted", 1.0)
+    line.books.ended("t", 0, End.ADMITTED, 1.0)
     told: dict[str, set[str]] = {}
     for name, labels in await samples(
         AdmissionMetrics(admissions, lambda: 0.0),

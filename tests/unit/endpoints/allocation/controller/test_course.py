@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from endpoints.allocation.controller.course import (
-    NEEDED_ANNOTATION,
     Outcome,
     Situation,
     course,
@@ -15,6 +14,7 @@ from endpoints.allocation.controller.members import Member
 from endpoints.allocation.controller.record import Record, revision_of
 from endpoints.allocation.controller.watchdog import Cause, Finding, Remedy, Verdict
 from endpoints.allocation.plan import Eviction
+from endpoints.scaling.ceiling import NEEDED_ANNOTATION
 from tests.support.capacities import CountingPlanner, capacity, member
 
 
