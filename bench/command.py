@@ -22,8 +22,8 @@ from bench.placement import measure as placing
 from bench.placement import scale as placing_scale
 from bench.prefill.command import prefill_faults
 from bench.replay.command import available_cores
-from bench.replay.parallel import WorkerError
-from bench.replay.workloads import SAMPLE_NAME, TraceError
+from bench.replay.playing import play_cases
+from bench.replay.workloads import SAMPLE_NAME
 from bench.report.command import report
 from bench.results import figures_table, number, results
 from bench.scaledown.command import scale_down
@@ -259,18 +259,12 @@ def disaggregation(
     Eight simulated engines in every arm; TTFT, time between tokens, goodput, bytes moved.
     """
     console = console_for()
-    played = []
-    try:
-        cases = splitting.plan(trace, requests, seeds)
-        with console.status("replaying") as status:
-            for one in splitting.play_all(cases, processes or available_cores()):
-                played.append(one)
-                status.update(f"{len(played)} of {len(cases)}: {one.case}")
-    except (TraceError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from None
-    except WorkerError as error:
-        console.print(f"[red]error:[/red] {error}")
-        raise typer.Exit(2) from None
+    played = play_cases(
+        lambda: splitting.plan(trace, requests, seeds),
+        splitting.play,
+        processes or available_cores(),
+        console,
+    )
     found = splitting.medians(played)
     for name, arms in found.items():
         console.print(figures_table(name, [splitting.for_people(*one) for one in arms.items()]))

@@ -8,7 +8,7 @@ router's, engines, links and time are simulated (`bench.replay`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import exp
 from statistics import fmean, median
 
@@ -16,7 +16,6 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from bench.replay.outcome import Replay
-from bench.replay.parallel import run_all
 from bench.replay.settings import ReplaySettings
 from bench.replay.simulation import replay
 from bench.replay.summary import ended_at, is_good, quantile, waited
@@ -187,12 +186,6 @@ def play(case: Case) -> Played:
     played = replay(workload_of(case), DEFAULT_POLICY, settings_of(case))
     reasons = Counter(one.split_reason for one in played.requests)
     return Played(case, figures(played, ReplaySettings().kv_bytes), dict(reasons))
-
-
-def play_all(cases: Sequence[Case], processes: int) -> Iterator[Played]:
-    """Every case, as they end."""
-    for _, played in run_all(cases, play, processes):
-        yield played
 
 
 def figures(played: Replay, kv_bytes: float) -> Figures:

@@ -1,6 +1,6 @@
 """What is played: senders, loads, manners; and the figures of each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 from statistics import fmean, median
 
@@ -8,10 +8,8 @@ from msgspec import Struct
 
 from bench.admission.simulation import AdmittedSimulation, Manner, Sender
 from bench.replay.outcome import RequestOutcome
-from bench.replay.parallel import run_all
 from bench.replay.settings import ReplaySettings
 from bench.replay.summary import is_good, quantile
-from bench.replay.workload import Workload
 from bench.replay.workloads import SAMPLE_NAME, load
 
 PRIORITIES = "priorities"
@@ -91,7 +89,8 @@ def senders(scene: str, count: int, seed: int) -> tuple[list[Sender], list[str]]
 
 def play(case: Case) -> Played:
     """Play one case."""
-    workload = workload_of(case)
+    count = None if case.trace == SAMPLE_NAME else case.requests
+    workload = load(case.trace, requests=count).workload
     settings = ReplaySettings(endpoints=ENDPOINTS, speed=case.speed, seed=case.seed)
     sent, kinds = senders(case.scene, len(workload.arrivals), case.seed)
     simulation = AdmittedSimulation(workload, sent, case.manner, settings)
@@ -101,11 +100,6 @@ def play(case: Case) -> Played:
     for kind in sorted(set(kinds)):
         groups[kind] = group([one for one, of in zip(outcomes, kinds, strict=True) if of == kind])
     return Played(case, groups, max((one.finished_at or 0.0 for one in outcomes), default=0.0))
-
-
-def workload_of(case: Case) -> Workload:
-    """The requests of a case. Raises what `bench.replay.workloads.load` does."""
-    return load(case.trace, requests=None if case.trace == SAMPLE_NAME else case.requests).workload
 
 
 def group(outcomes: Sequence[RequestOutcome]) -> Group:
@@ -146,12 +140,6 @@ def medians(played: Sequence[Played]) -> list[Fared]:
         )
         for (scene, speed, manner), ones in rounds.items()
     ]
-
-
-def play_all(cases: Sequence[Case], processes: int) -> Iterator[Played]:
-    """Every case, as they end."""
-    for _, played in run_all(cases, play, processes):
-        yield played
 
 
 def _median(groups: Sequence[Group]) -> Group:

@@ -12,13 +12,12 @@ from bench.admission.cases import (
     TOO_MUCH,
     medians,
     plan,
-    play_all,
-    workload_of,
+    play,
 )
 from bench.admission.checks import checks
 from bench.conclusion import Json, conclude, console_for
-from bench.replay.parallel import WorkerError
-from bench.replay.workloads import SAMPLE_NAME, TraceError
+from bench.replay.playing import play_cases
+from bench.replay.workloads import SAMPLE_NAME
 from bench.results import figures_table, results
 
 
@@ -41,19 +40,7 @@ def admission(
     Virtual time; requests of three priorities, then tenants of which one sends most of it all.
     """
     console = console_for()
-    cases = plan(trace, requests, seeds, overload)
-    played = []
-    try:
-        workload_of(cases[0])
-        with console.status("replaying") as status:
-            for one in play_all(cases, processes):
-                played.append(one)
-                status.update(f"{len(played)} of {len(cases)}: {one.case}")
-    except (TraceError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from None
-    except WorkerError as error:
-        console.print(f"[red]error:[/red] {error}")
-        raise typer.Exit(2) from None
+    played = play_cases(lambda: plan(trace, requests, seeds, overload), play, processes, console)
     found = medians(played)
     for name, speed in dict.fromkeys((one.scene, one.speed) for one in found):
         rows: list[dict[str, float | str | None]] = [

@@ -9,6 +9,7 @@ from bench.conclusion import Json, conclude, console_for
 from bench.extproc import comparison, measure, scenarios
 from bench.overhead import gateways
 from bench.overhead.measure import Servers
+from bench.overhead.options import Rounds, Scale
 from bench.overhead.scenarios import descriptor_limit, fit_descriptors
 from bench.results import results
 
@@ -21,10 +22,8 @@ def extproc(
     picker: Annotated[
         list[str] | None, typer.Option(help="Only this picker; may be repeated.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are taken over them.")] = 3,
-    scale: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="Share of the full number of requests.")
-    ] = 1.0,
+    rounds: Rounds = 3,
+    scale: Scale = 1.0,
     servers: Annotated[int, typer.Option(min=1, help="Model servers behind Envoy.")] = 4,
     json: Json = None,
 ) -> None:

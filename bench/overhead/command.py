@@ -9,6 +9,7 @@ from msgspec import to_builtins
 from bench.conclusion import Json, conclude, console_for
 from bench.overhead import build, comparison, gateways, scenarios, tables
 from bench.overhead.measure import Servers
+from bench.overhead.options import Rounds, Scale
 from bench.results import results
 
 
@@ -21,10 +22,8 @@ def overhead(
     gateway: Annotated[
         list[str] | None, typer.Option(help="Only this gateway; may be repeated.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are taken over them.")] = 3,
-    scale: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="Share of the full number of requests.")
-    ] = 1.0,
+    rounds: Rounds = 3,
+    scale: Scale = 1.0,
     servers: Annotated[int, typer.Option(min=1, help="Model servers behind each gateway.")] = 4,
     compiled: Annotated[
         bool,

@@ -132,14 +132,7 @@ def _pattern(pattern: str, ours: Mean, rivals: Sequence[Mean]) -> Iterator[Check
     yield at_most(f"{pattern}: requests of ours that failed", ours.failed, 0.0, "requests")
     hpas = [one for one in rivals if one.family == HPA]
     if pattern in SYNTHETIC and hpas:
-        cost = cost_at(hpas, ours.attainment)
-        saved = None if cost is None else 1.0 - ours.endpoint_hours / cost
-        yield at_least(
-            f"{pattern}: endpoint-hours saved, by the best HPA target for this pattern",
-            None if saved is None else 100.0 * saved,
-            100.0 * SAVED,
-            "%",
-        )
+        yield _saved(ours, hpas, "target for this pattern")
 
 
 def together(found: Sequence[Mean]) -> list[Mean]:
@@ -183,11 +176,15 @@ def _one_rule(found: Sequence[Mean]) -> Iterator[Check]:
     hpas = [one for one in joint if one.family == HPA]
     if ours is None or not hpas:
         return
+    yield _saved(ours, hpas, "with one target for both")
+
+
+def _saved(ours: Mean, hpas: Sequence[Mean], which: str) -> Check:
+    """What the best HPA of that kind costs more for what ours attains."""
     cost = cost_at(hpas, ours.attainment)
-    saved = None if cost is None else 1.0 - ours.endpoint_hours / cost
-    yield at_least(
-        f"{ours.pattern}: endpoint-hours saved, by the best HPA with one target for both",
-        None if saved is None else 100.0 * saved,
+    return at_least(
+        f"{ours.pattern}: endpoint-hours saved, by the best HPA {which}",
+        None if cost is None else 100.0 * (1.0 - ours.endpoint_hours / cost),
         100.0 * SAVED,
         "%",
     )
