@@ -8,14 +8,12 @@ Nothing is polled for it: what the gateway knows anyway is read. `Collector` kee
 and is fed times, so the same calls give the same observations.
 """
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from math import sqrt
 from typing import Final
 
-from endpoints.scaling.forecast import Forecast, forecast, jumps, level
+from endpoints.scaling.learnedtimes import LearnedTimes, times_of
+from endpoints.scaling.requests import RATE_SECONDS, PoolRequests, RequestWindows
 from endpoints.scaling.role import Role, role_of
 from endpoints.scaling.settings import ScalingSettings
 from endpoints.scaling.signals import (
@@ -28,37 +26,17 @@ from endpoints.scaling.signals import (
     Standing,
     measured,
 )
-from endpoints.scaling.windows import Bins, Peak, Totals, quantile
+from endpoints.scaling.windows import Peak, Totals
 from routing.endpoint import EndpointState, Health
 from routing.router import Router
 from routing.traffic import Traffic
 
-RATE_SECONDS: Final = 60.0
-"""The stretch over which the present arrival rate is taken."""
-JUMP_SECONDS: Final = 15.0
-"""The stretch over which a jump of the arrival rate is noticed."""
-JUMP_SIGMAS: Final = 3.0
-JUMP_SHARE: Final = 0.95
-"""Share of the moments for which the margin against jumps was enough."""
-SHAPE_SECONDS: Final = 600.0
-"""The stretch over which the mean request is taken."""
-GAP_SECONDS: Final = 180.0
-"""The stretch over which times between tokens are compared with each other."""
 PEAK_SECONDS: Final = 60.0
 """The stretch over which an endpoint's peaks are taken."""
-BIN_SECONDS: Final = 30.0
-"""A forecast's step."""
-MOST_BINS: Final = 6_000
 CALM_LOAD: Final = 0.4
 """Share of its time that an endpoint may spend on prefill for its times between tokens to count."""
 CALM_SECONDS: Final = 3_600.0
 """How long these are good for."""
-LEARNED: Final = 20
-"""Observations after which learned times are believed."""
-_SUMS: Final = (
-    *("arrivals", "routed", "prompt_tokens", "own_tokens", "own_squares", "own_context"),
-    *("completed", "output_tokens", "reported_prompt_tokens", "cached_tokens"),
-)
 
 
 @dataclass(slots=True)
@@ -77,21 +55,14 @@ class Collector:
     def __init__(self, pool: str, settings: ScalingSettings) -> None:
         self._pool = pool
         self._settings = settings
-        longest = max(SHAPE_SECONDS, settings.down.window)
-        self._sums = {name: Totals(longest) for name in _SUMS}
-        self._bins = Bins(BIN_SECONDS, MOST_BINS)
+        self._requests = RequestWindows(settings)
         self._preempted: dict[Role, Totals] = {role: Totals(RATE_SECONDS) for role in Role}
         self._preemptions: dict[str, float] = {}
         self._preempted_sum: dict[Role, float] = dict.fromkeys(Role, 0.0)
         self._seen: dict[str, _Seen] = {}
         self._short: dict[Role, float] = {}  # since when there are fewer than the target
-        self._calmly: dict[Role, tuple[float, _Times]] = {}
+        self._calmly: dict[Role, tuple[float, LearnedTimes]] = {}
         self._began: float | None = None
-        self._last_at = -1.0
-        self._forecast: Forecast | None = None
-        self._forecast_bins = -1
-        self._jumps: float | None = None
-        self._jumps_here: float | None = None
 
     def attach(self, router: Router) -> None:
         """Have the router add up its traffic, unless it does already."""
@@ -113,7 +84,7 @@ class Collector:
         if self._began is None or now < self._began:
             self._began = now
         traffic = router.traffic
-        shared = _Shared() if traffic is None else self._traffic(traffic, now)
+        shared = PoolRequests() if traffic is None else self._requests.look(traffic, now)
         states: dict[Role, list[EndpointState]] = {role: [] for role in self._settings.roles}
         for state in router.fleet:
             role = role_of(state.endpoint)
@@ -129,91 +100,6 @@ class Collector:
         if any(state.ledger.requests for state in router.fleet) or held:
             idle = 0.0
         return Observation(self._pool, now, roles, held, max(idle, 0.0))
-
-    # -- what requests are like ------------------------------------------------------------
-
-    def _traffic(self, traffic: Traffic, now: float) -> "_Shared":
-        for name, totals in self._sums.items():
-            totals.add(now, float(getattr(traffic, name)))
-        self._bins.add(now, float(traffic.arrivals))
-        rate = self._rate(now)
-        self._look_ahead()
-        ahead = self._forecast
-        own = self._mean("own_tokens", "routed", now)
-        spread = None
-        squares = self._mean("own_squares", "routed", now)
-        if own and squares is not None:
-            spread = max(squares / (own * own) - 1.0, 0.0)
-        percentile = self._settings.objective.percentile
-        return _Shared(
-            arrival_rate=rate,
-            forecast_rate=None if ahead is None else ahead.value,
-            forecast_high=None if ahead is None else ahead.high,
-            usual_rate=quantile(self._usual_bins(), 0.5),
-            jumps=self._jumps,
-            jumps_here=self._jumps_here,
-            prompt_tokens=self._mean("prompt_tokens", "routed", now),
-            output_tokens=self._mean("output_tokens", "completed", now),
-            hit_ratio=self._mean("cached_tokens", "reported_prompt_tokens", now),
-            own_tokens=own,
-            own_spread=spread,
-            own_context=self._mean("own_context", "routed", now),
-            shape_rate=self._sums["routed"].rate(now, SHAPE_SECONDS),
-            ttft=_recent(traffic.waits, percentile, now),
-            itl=_recent(traffic.gaps, percentile, now),
-            gaps=_Gaps.of(traffic.gaps, percentile, now),
-        )
-
-    def _rate(self, now: float) -> float | None:
-        """Arrivals a second over the last minute; on a jump, where it is going to.
-
-        A Poisson process exceeds its mean by `JUMP_SIGMAS` deviations about once in 500 times. So
-        that is a jump, and most likely seen on its way up: it is taken to go on as far again. What
-        is asked for a step too late costs a start-up time of missed objectives; what was asked for
-        too much makes the first of them come sooner, and goes once enough are ready.
-        """
-        arrivals = self._sums["arrivals"]
-        rate = arrivals.rate(now, RATE_SECONDS)
-        latest = arrivals.change(now, JUMP_SECONDS)
-        if rate is None or latest is None:
-            return rate
-        came, seconds = latest
-        expected = rate * seconds
-        if came > expected + JUMP_SIGMAS * sqrt(max(expected, 1.0)):
-            return max(2.0 * came / seconds - rate, rate)
-        return rate
-
-    def _mean(self, part: str, whole: str, now: float) -> float | None:
-        """One sum over another, over the stretch in which means are taken."""
-        parts = self._sums[part].change(now, SHAPE_SECONDS)
-        wholes = self._sums[whole].change(now, SHAPE_SECONDS)
-        if parts is None or wholes is None or wholes[0] <= 0.0:
-            return None
-        return parts[0] / wholes[0]
-
-    def _usual_bins(self) -> list[float]:
-        """The steps within the settings' memory, oldest first."""
-        count = max(round(self._settings.usual_memory / BIN_SECONDS), 1)
-        return list(islice(reversed(self._bins.rates), count))[::-1]
-
-    def _look_ahead(self) -> None:
-        """Forecast anew whenever a step is complete."""
-        bins = self._bins
-        if not bins.rates:
-            return
-        stamp = hash((len(bins.rates), bins.rates[-1]))
-        if stamp == self._forecast_bins:
-            return
-        self._forecast_bins = stamp
-        season = self._settings.season
-        ahead = max(round((self._settings.startup + self._settings.interval) / bins.step), 1)
-        self._forecast = forecast(
-            list(bins.rates), ahead, 0 if season is None else round(season / bins.step)
-        )
-        usual = self._usual_bins()
-        here = level(usual, ahead, 0)
-        self._jumps = jumps(usual, ahead, JUMP_SHARE)
-        self._jumps_here = jumps(usual, ahead, JUMP_SHARE, here) if here else None
 
     # -- endpoints -------------------------------------------------------------------------
 
@@ -258,7 +144,7 @@ class Collector:
         role: Role,
         members: Sequence[EndpointState],
         target: int | None,
-        shared: "_Shared",
+        shared: PoolRequests,
         router: Router,
         now: float,
     ) -> RoleObservation:
@@ -283,7 +169,7 @@ class Collector:
             )
         known = [one for one in samples if one.waiting is not None and one.running is not None]
         decoding = sum(one.decoding for one in samples) / len(samples) if samples else 0.0
-        timing = _times(members, router).believed(shared.gaps, decoding)
+        timing = times_of(members, router).believed(shared.gaps, decoding)
         timing = self._calm(role, timing, shared, len(ready), now)
         traffic = router.traffic
         held = 0 if traffic is None or role is Role.DECODE else traffic.held
@@ -330,8 +216,8 @@ class Collector:
         )
 
     def _calm(
-        self, role: Role, timing: "_Times", shared: "_Shared", ready: int, now: float
-    ) -> "_Times":
+        self, role: Role, timing: "LearnedTimes", shared: PoolRequests, ready: int, now: float
+    ) -> "LearnedTimes":
         """With the times between tokens as they were learned when it was last calm.
 
         Prefill that runs in between is hard to tell from slow decoding, and the more there is of
@@ -395,123 +281,6 @@ class Collector:
         return totals.rate(now, RATE_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Gaps:
-    """Times between tokens, as they were lately: the fastest twentieth, the median, the tail."""
-
-    fastest: float
-    median: float
-    tail: float
-
-    @classmethod
-    def of(cls, times: deque[tuple[float, float]], share: float, now: float) -> "_Gaps | None":
-        """From what was observed over `GAP_SECONDS`; None when that is too little."""
-        recent = _since(times, now - GAP_SECONDS)
-        if len(recent) < LEARNED:
-            return None
-        fastest, median, most = (quantile(recent, one) for one in (0.05, 0.5, share))
-        mean = sum(recent) / len(recent)
-        if fastest is None or median is None or most is None or not mean > 0.0:
-            return None
-        return cls(fastest, median, most / mean)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    """What is the same for all roles of a pool; None: not known."""
-
-    arrival_rate: float | None = None
-    forecast_rate: float | None = None
-    forecast_high: float | None = None
-    usual_rate: float | None = None
-    jumps: float | None = None
-    jumps_here: float | None = None
-    prompt_tokens: float | None = None
-    output_tokens: float | None = None
-    hit_ratio: float | None = None
-    own_tokens: float | None = None
-    own_spread: float | None = None
-    own_context: float | None = None
-    shape_rate: float | None = None
-    ttft: float | None = None
-    itl: float | None = None
-    gaps: "_Gaps | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """Learned times of a role's endpoints; None: not learned yet."""
-
-    fixed: float = 0.0
-    slope: float | None = None
-    tilt: float = 0.0
-    itl_base: float | None = None
-    itl_slope: float | None = None
-    itl_context: float | None = None
-
-    def believed(self, gaps: _Gaps | None, batch: float) -> "_Times":
-        """Learned times between tokens as far as observed ones allow them.
-
-        In an overload the learning takes waits for computing. But a token alone can't take longer
-        than the fastest do, nor one in today's batch longer than half of them do.
-        """
-        base, slope = self.itl_base, self.itl_slope
-        if gaps is None or base is None or slope is None:
-            return self
-        base = min(base, gaps.fastest)
-        slope = min(slope, max(gaps.median - base, 0.0) / max(batch, 1.0))
-        context = self.itl_context or 0.0
-        return replace(self, itl_base=base, itl_slope=slope, itl_context=context)
-
-    def prefill_rate(self, shared: _Shared) -> float | None:
-        """Tokens/s for prompts as they are, attention over what stands before them included."""
-        if self.slope is None:
-            return None
-        own = shared.own_tokens
-        if not own:
-            return 1.0 / self.slope
-        return own / (self.slope * own + self.tilt * (shared.own_context or 0.0))
-
-
-def _times(members: Sequence[EndpointState], router: Router) -> _Times:
-    """Of the kind of hardware that most members have; of the only one when there are none."""
-    pools = router.fleet.pools
-    kinds = [state.endpoint.hardware for state in members]
-    if kinds:
-        kind = max(set(kinds), key=kinds.count)
-    elif len(pools) == 1:
-        kind = next(iter(pools))
-    else:
-        return _Times()
-    pool = pools.get(kind)
-    if pool is None:
-        return _Times()
-    prefill, decode = pool.prefill, pool.decode
-    found = _Times()
-    if prefill.seen >= LEARNED:
-        found = _Times(prefill.fixed, prefill.slope, prefill.tilt)
-    if decode.seen >= LEARNED:
-        found = _Times(
-            found.fixed, found.slope, found.tilt, decode.fixed, decode.slope, decode.tilt
-        )
-    return found
-
-
 def _cache_tokens(ready: Sequence[EndpointState]) -> float | None:
     sizes = [state.cache_tokens for state in ready if state.cache_tokens is not None]
     return sum(sizes) / len(sizes) if sizes else None
-
-
-def _recent(times: deque[tuple[float, float]], share: float, now: float) -> float | None:
-    """The quantile of what was observed lately; None when that was too little."""
-    return quantile(_since(times, now - RATE_SECONDS), share)
-
-
-def _since(times: deque[tuple[float, float]], begin: float) -> list[float]:
-    """What was observed from then on, latest first."""
-    recent = []
-    for at, seconds in reversed(times):
-        if at < begin:
-            break
-        recent.append(seconds)
-    return recent
