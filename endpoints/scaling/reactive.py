@@ -135,7 +135,7 @@ def _keep(
     """The fewest endpoints on which today's load would leave room, and what says so."""
     keep, why = 1, "little is used"
     for one in pressures:
-        count = ceil(ready * one.ratio / ROOM)
+        count = ceil(min(ready * one.ratio / ROOM, ready))  # a quotient of signals may be infinite
         if count > keep:
             keep, why = count, f"{one.name} would exceed {ROOM * one.target:.3g} with fewer"
     for one in guards:
@@ -143,4 +143,4 @@ def _keep(
             keep, why = ready, f"{one.name} is {one.value:.3g} s"
     if seen.kv_usage.value is None and keep < ready - 1:
         keep, why = ready - 1, "KV usage is not known: one at a time"
-    return min(keep, ready), why
+    return keep, why
