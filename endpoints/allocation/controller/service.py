@@ -14,9 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf
-
-from msgspec.structs import replace
 
 from endpoints.allocation.controller.conditions import status_of
 from endpoints.allocation.controller.course import (
@@ -31,6 +28,7 @@ from endpoints.allocation.controller.course import (
 from endpoints.allocation.controller.feed import DriverPods
 from endpoints.allocation.controller.hands import Hands
 from endpoints.allocation.controller.lookout import Lookout
+from endpoints.allocation.controller.neighbours import advise, offered
 from endpoints.allocation.controller.planning import Planning
 from endpoints.allocation.controller.pool import ManagedPool
 from endpoints.allocation.controller.resources import discover, kinds_of
@@ -50,7 +48,7 @@ from endpoints.allocation.emission.served import Gangs, NotServedError, Served, 
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.inventory import Inventory
 from endpoints.allocation.ledger import Ledger
-from endpoints.allocation.shares import TENURE, yields
+from endpoints.allocation.shares import TENURE
 from endpoints.kubernetes.cache import CacheSettings
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import KubernetesError
@@ -59,9 +57,6 @@ from endpoints.kubernetes.leading.reign import DeposedError
 _log = logging.getLogger(__name__)
 _SHARE_SECONDS = 10.0
 """Between two looks at whether others have to make room for who lacks something."""
-ADVICE_SECONDS = 60.0
-"""Between two looks for what could be moved; each plans for every replica that it looks at."""
-_MOST_MOVES = 16
 ORPHAN_SECONDS = 2.0
 """For how long an object's owner must be missing; caches don't all see a change at once."""
 
@@ -267,25 +262,6 @@ class CapacityController:
                 )
         return found
 
-    def _for(self, taker: ManagedPool, holdings: list[Holding], now: float) -> list[Holding]:
-        """The holdings with what equals yield to this pool, if it shares."""
-        if taker.capacity is None or not taker.capacity.gang.shares:
-            return holdings
-        stake = taker.stake(taker.needs.steady(now))
-        placed = {
-            f"{pool.uid}/{record.name}": (pool, now - record.since)
-            for pool in self.pools.values()
-            for record in pool.records
-            if not record.draining
-        }
-        found = []
-        for one in holdings:
-            pool, age = placed.get(one.replica, (taker, 0.0))
-            tenured = pool is not taker and age >= self.settings.tenure_seconds
-            count = yields(pool.stake(pool.needs.most()), stake) if tenured else 0
-            found.append(replace(one, yields=count) if count else one)
-        return found
-
     # --- one capacity ----------------------------------------------------------------------------
 
     async def _manage(
@@ -314,7 +290,9 @@ class CapacityController:
                 verdicts=verdicts,
                 in_flight=await self._in_flight(pool),
                 preempted=self._preempted.pop(pool.uid, {}),
-                holdings=self._for(pool, holdings, now),
+                holdings=offered(
+                    pool, self.pools.values(), holdings, now, self.settings.tenure_seconds
+                ),
                 drain_seconds=self.settings.drain_seconds,
                 settle_seconds=self.settings.settle_seconds,
                 narrow=lambda plan: narrowing(plan, self.inventory, in_play),
@@ -323,7 +301,7 @@ class CapacityController:
             now,
         )
         self._note_evictions(outcome, capacity.name)
-        advised = self._advise(pool, outcome, holdings, now)
+        advised = advise(pool, outcome, holdings, self._planner, now)
         try:
             todo = self._changes(pool, outcome, gangs)
         except EmissionError as error:
@@ -372,25 +350,6 @@ class CapacityController:
             for record in pool.records
             if record.draining
         }
-
-    def _advise(
-        self, pool: ManagedPool, outcome: Outcome, holdings: list[Holding], now: float
-    ) -> str:
-        """Look for one move that would make room for what has none; the advice if it is news."""
-        if len(outcome.placed) >= outcome.wanted or outcome.evictions:
-            pool.advice, pool.advised = "", -inf
-            return ""
-        if pool.capacity is None or now - pool.advised < ADVICE_SECONDS:
-            return ""
-        pool.advised, before = now, pool.advice
-        smallest = sorted(holdings, key=lambda one: len(one.claims))[:_MOST_MOVES]
-        found = self._planner.advise(pool.capacity.gang, now, smallest)
-        pool.advice = ""
-        if found is not None:
-            nodes = ", ".join(dict.fromkeys(pod.node for pod in found.moved.pods))
-            replica = found.holding.replica.partition("/")[2]
-            pool.advice = f"moving {replica} to {nodes} would make room for one more"
-        return pool.advice if pool.advice != before else ""
 
     def _note_evictions(self, outcome: Outcome, whom: str) -> None:
         for eviction in outcome.evictions:
