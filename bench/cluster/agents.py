@@ -7,7 +7,7 @@ need the third there as well.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container, Sequence
 from random import Random
 from typing import Any
 
@@ -86,6 +86,7 @@ class ControlPlane(_Agent):
         self._allowed = allowed
         self._kinds = kinds
         self._objects = Objects(connection, "simulated-control-plane")
+        self._allocated: dict[str, Object] = {}  # claims as we wrote them, until they are removed
 
         def make_cache(connection: Connection, resource: Resource, **options: Any) -> Cache:  # noqa: ANN401
             return Cache(connection, resource, settings=settings, **options)
@@ -128,10 +129,13 @@ class ControlPlane(_Agent):
     async def _collect(self) -> None:
         """Claims whose pod is gone; on a real cluster garbage collection and a finalizer do it."""
         uids = {pod["metadata"]["uid"] for pod in self._pods.objects.values()}
+        for key, claim in list(self._allocated.items()):
+            if _abandoned(claim, uids):
+                del self._allocated[key]
+                self.inventory.remove_claim(key)
         for claim in list(self._claims.objects.values()):
             metadata = claim["metadata"]
-            owners = metadata.get("ownerReferences") or ()
-            if owners and owners[0]["kind"] == "Pod" and owners[0]["uid"] not in uids:
+            if _abandoned(claim, uids):
                 self.inventory.remove_claim(f"{metadata['namespace']}/{metadata['name']}")
                 await _quietly(
                     self._objects.delete(
@@ -179,6 +183,8 @@ class ControlPlane(_Agent):
         metadata = pod["metadata"]
         waiting = [claim for claim in claims if not (claim.get("status") or {}).get("allocation")]
         asked = [claim["spec"]["devices"] for claim in waiting]
+        for claim in self._allocated.values():  # an older event may have come since
+            self.inventory.upsert_claim(claim)
         found = place(self.inventory, pod["spec"], asked, self._random)
         if isinstance(found, str):
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
@@ -213,7 +219,8 @@ class ControlPlane(_Agent):
         written = await self._objects.patch_status(
             self._kinds.claims, metadata["name"], status, metadata["namespace"]
         )
-        self.inventory.upsert_claim(written)  # as the scheduler assumes what it has written
+        # As the scheduler assumes what it has written.
+        self._allocated[f"{metadata['namespace']}/{metadata['name']}"] = written
 
     async def _bind(self, pod: Object, found: Placement) -> None:
         metadata = pod["metadata"]
@@ -287,6 +294,12 @@ async def _quietly(doing: Awaitable[object]) -> None:
         await doing
     except (NotFoundError, ConflictError):
         return
+
+
+def _abandoned(claim: Object, uids: Container[str]) -> bool:
+    """Whether it was made for a pod, and that is gone."""
+    owners: Sequence[Object] = claim["metadata"].get("ownerReferences") or ()
+    return bool(owners) and owners[0]["kind"] == "Pod" and owners[0]["uid"] not in uids
 
 
 def _ready(pod: Object) -> bool:
