@@ -5,22 +5,17 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
-from prometheus_client.registry import Collector
 
 from endpoints.events import FeedView
 from endpoints.kubernetes.cache import Cache
 from endpoints.kubernetes.connection import NotConfiguredError
 from gateway.accesslog import AccessLog
-from gateway.admin.admissionmetrics import AdmissionMetrics, admission_view
-from gateway.admin.application import AdminServer, make_app
-from gateway.admin.discoverymetrics import DiscoveryMetrics
-from gateway.admin.pickermetrics import PickerMetrics
-from gateway.admin.scaling import ScalingMetrics, scaling_view
+from gateway.admin.application import AdminServer
 from gateway.admission import Admissions
 from gateway.allocator import keep_large_blocks_apart
 from gateway.bodies import Bodies, Shared
@@ -32,6 +27,7 @@ from gateway.config import ConfigError, Settings, restart_needed
 from gateway.embedded import EmbeddedFleet, EmbeddedFleetError
 from gateway.gatewayapi.service import GatewayApi
 from gateway.logs import set_log_level
+from gateway.operators import Parts, operators_app, short_names
 from gateway.pickerconfig import PickerConfig
 from gateway.pickerconfig import load as load_picker_config
 from gateway.pool import STATIC, Pool
@@ -275,25 +271,21 @@ class Gateway:
             ),
             self.router,
         )
-        self._admin = AdminServer(
-            make_app(
-                self.brains,
-                self._telemetry,
-                self._readiness,
-                _clock,
-                lambda: None if bodies.certificate is None else bodies.certificate.not_after,
-                more=(
-                    *self._picker_metrics(bodies),
-                    DiscoveryMetrics(self._watched),
-                    *self._scaling_metrics(),
-                    *self._admission_metrics(),
-                ),
-                holding=self._holding,
-                debug=self._debug_pages(),
+        parts = Parts(
+            brains=self.brains,
+            telemetry=self._telemetry,
+            readiness=self._readiness,
+            now=_clock,
+            picked=self._picked,
+            watched=self._watched,
+            certificate_end=lambda: (
+                None if bodies.certificate is None else bodies.certificate.not_after
             ),
-            settings.admin.host,
-            settings.admin.port,
+            books=bodies.books,
+            capacity=self.capacity,
+            admissions=self.admissions,
         )
+        self._admin = AdminServer(operators_app(parts), settings.admin.host, settings.admin.port)
         self._running.push_async_callback(self._admin.stop)
         self._running.push_async_callback(bodies.stop)
         try:
@@ -307,45 +299,18 @@ class Gateway:
             self._spawn(certificate.keep_fresh())
         return bodies
 
-    def _picked(self) -> Iterator[tuple[str, Router]]:
-        """The pools that Envoy is served from; those of a cluster by their names alone."""
+    def _picked(self) -> Iterable[tuple[str, Router]]:
+        """The pools that Envoy is served from."""
         extproc = self._settings.extproc
         if self._settings.kubernetes is None:
-            yield STATIC if extproc is None else extproc.pool, self.router
-            return
-        names = [name.rpartition("/")[2] for name, _ in self.brains]
-        for name, router in self.brains:
-            short = name.rpartition("/")[2]
-            yield short if names.count(short) == 1 else name, router
+            return ((STATIC if extproc is None else extproc.pool, self.router),)
+        return short_names(self.brains)
 
     def _watched(self) -> Iterator[Cache]:
         if self.cluster is not None and self.cluster.discovery is not None:
             yield from self.cluster.discovery.caches()
         if self.gateways is not None:
             yield from self.gateways.caches()
-
-    def _picker_metrics(self, bodies: Bodies) -> Iterator[Collector]:
-        if bodies.books is not None:
-            yield PickerMetrics(bodies.books, self._telemetry, self._picked)
-
-    def _scaling_metrics(self) -> Iterator[Collector]:
-        if self.capacity is not None:
-            yield ScalingMetrics(self.capacity.controllers, self.capacity.rooms)
-
-    def _admission_metrics(self) -> Iterator[Collector]:
-        if self.admissions is not None:
-            yield AdmissionMetrics(self.admissions, _clock)
-
-    def _debug_pages(self) -> dict[str, Callable[[], object]]:
-        pages: dict[str, Callable[[], object]] = {}
-        if (capacity := self.capacity) is not None:
-            pages["scaling"] = lambda: scaling_view(capacity.controllers, capacity.rooms, _clock())
-        if (admissions := self.admissions) is not None:
-            pages["admission"] = lambda: admission_view(admissions, _clock())
-        return pages
-
-    def _holding(self) -> bool:
-        return self.capacity is not None and self.capacity.rooms.open
 
     def _access_log(self) -> AccessLog:
         log = AccessLog(self._settings.log.format)
