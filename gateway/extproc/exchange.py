@@ -17,51 +17,31 @@ from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
-from endpoints.discovery.kubernetes.rules import PoolRules
 from gateway.admission import DROPPED, Admission
 from gateway.apis.call import Api, ApiError, Call
 from gateway.apis.catalogue import AnswerModel, AnswerModels, error_dialect
-from gateway.apis.depth import deeper_than
 from gateway.apis.models import model_body, models_body
 from gateway.apis.renaming import NameBack
-from gateway.apis.splice import without_fields
 from gateway.apis.usage import is_stream_error
 from gateway.choosing import refusal, routing_request, token_chains, wants_ids
 from gateway.extproc.addresses import address_of
 from gateway.extproc.context import ProcessorContext
 from gateway.extproc.operations import operation_of, path_of
-from gateway.extproc.partial import read_part
+from gateway.extproc.reading import Asked, read, refuse_internal
 from gateway.extproc.wire import DESTINATION, NO_CHANGE, PREFILLER, Change, Fields
-from gateway.following import renamed, set_priority, shed_if_busy, target_of
 from gateway.held import Ticket
 from gateway.meter import ResponseMeter
 from gateway.objectives import targets_of, tenant_of
 from gateway.ours import internal_fields
-from gateway.pickerbooks import Flow, Rewrite
+from gateway.pickerbooks import Flow
 from gateway.record import RequestRecord, SplitRecord
 from routing.decision import Decision, Rejection
 from routing.request import Request
 
 _REPORT_EVERY = 32  # events between two progress reports to the ledger
-_REWRITE = b"x-gateway-model-name-rewrite"
-_NAMED = b"x-gateway-model-name"
 _TEST_SELECTION = b"test-epp-endpoint-selection"
 _SERVED = "x-inferway-endpoint"
 _NO_FIELDS: Mapping[bytes, bytes] = {}
-
-
-class Asked(NamedTuple):
-    """A request as far as it is known when an endpoint is chosen for it."""
-
-    fields: Fields
-    body: bytes
-    whole: bool
-    """``body`` is all of it."""
-    subset: tuple[str, ...] | None
-    observed: bool
-    """The response's body will come by."""
-    streamed: bool
-    """And it will come as the endpoint sends it, so that a first token can be seen."""
 
 
 class Pick(NamedTuple):
@@ -138,8 +118,11 @@ class Exchange:
             return
         self._api = operation
         record.api = operation.name
-        call, body = self._read(operation, asked)
-        router = self._router
+        said = read(context, self._call, operation, asked)
+        call, body, router = said.call, said.body, said.router
+        self._router, self._book = router, said.book
+        self._asked_model, self._renaming = said.asked_model, said.renaming
+        self._priority = said.priority
         context.books.started(self._flow_of(asked, call))
         if wants_ids(router, context.tokenizing, operation.name, call):
             assert context.tokenizing is not None
@@ -158,56 +141,6 @@ class Exchange:
             call.priority,
         )
         return self._flow
-
-    def _read(self, api: Api, asked: Asked) -> tuple[Call, bytes]:
-        """What the body says, and the body without what only we may set, with its real model."""
-        limit = self._context.max_json_depth
-        if limit is not None and deeper_than(asked.body, limit):
-            raise ApiError(400, "json_too_deep", f"The body nests more than {limit} levels deep.")
-        if not asked.whole:
-            call = read_part(asked.body)
-        elif asked.body or asked.fields.get(b":method") == b"POST":
-            call = api.read(asked.body)
-        else:
-            call = Call(model=None)
-        if call.model is None and (named := asked.fields.get(_NAMED)):
-            call = Call(model=named.decode("latin-1"), streamed=call.streamed)
-        body = asked.body
-        if call.internal_fields:
-            if self._context.internal_fields == "refuse":
-                self._refuse_internal(call.internal_fields[0])
-            body = without_fields(body, call.internal_fields)
-        context = self._context
-        if context.pools is not None:
-            pool = context.pools.of(self._call, asked.subset, call.model)
-            self._router, self._book = pool.router, pool.book
-        rules = context.rules_of(self._router)
-        if call.model is not None:
-            self._asked_model = call.model
-            model, decided = self._target(call.model, rules, asked.fields)
-            if model != call.model and asked.whole:
-                context.books.rewritten(Rewrite(decided, call.model, model))
-                call, body = renamed(api, body, model)
-                self._renaming = NameBack(model, self._asked_model)
-        if rules is not None or context.objectives:
-            self._priority = set_priority(rules, context.objectives, call, asked.fields)
-            if context.admissions is None:
-                shed_if_busy(self._priority, self._router, call.model, context.now())
-        return call, body
-
-    def _target(self, model: str, rules: PoolRules | None, fields: Fields) -> tuple[str, str]:
-        """The model that a request for ``model`` goes to, and who says so."""
-        configured = self._context.target_of(model)
-        if configured != model:
-            return configured, model
-        if rules is not None and (targets := rules.targets_of(model)) is not None:
-            return target_of(rules, model, self._context.dice), targets.by
-        wanted = fields.get(_REWRITE)
-        return (wanted.decode("latin-1"), _REWRITE.decode()) if wanted else (model, "")
-
-    @staticmethod
-    def _refuse_internal(name: str) -> None:
-        raise ApiError(400, "internal_field", f"Only the gateway may set {name}.", param=name)
 
     def _tokenized(
         self,
@@ -343,7 +276,7 @@ class Exchange:
         if names and self._context.internal_fields == "refuse":
             controls = [name for name in names if not name.startswith("x-gateway-")]
             if controls:
-                self._refuse_internal(controls[0])
+                refuse_internal(controls[0])
         for ours in (DESTINATION, PREFILLER) if splits else (DESTINATION,):
             if ours in names:
                 names.remove(ours)  # ours takes its place

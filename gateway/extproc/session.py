@@ -28,7 +28,8 @@ from typing import Final
 
 from gateway.apis.call import ApiError
 from gateway.extproc.context import ProcessorContext
-from gateway.extproc.exchange import Answer, Asked, Exchange, Pick
+from gateway.extproc.exchange import Answer, Exchange, Pick
+from gateway.extproc.reading import Asked
 from gateway.extproc.wire import (
     NO_CHANGE,
     BodyMode,
