@@ -22,7 +22,7 @@ class Reservation(Struct, frozen=True):
 
 
 class Ledger:
-    """Reservations by key (``pool/replica``), each idempotent; expired ones count as gone.
+    """Reservations by key (``namespace/replica``), each idempotent; expired ones count as gone.
 
     ``version`` grows with each change, so that who caches what is free knows when to look again.
     """
@@ -51,10 +51,12 @@ class Ledger:
         self.version += 1
         return held
 
-    def release(self, key: str) -> None:
-        """The claims show it, or the plan was given up."""
-        if self._held.pop(key, None) is not None:
+    def release(self, key: str) -> Reservation | None:
+        """The claims show it, or the plan was given up; what was held."""
+        held = self._held.pop(key, None)
+        if held is not None:
             self.version += 1
+        return held
 
     def settle(self, shown: Iterable[str]) -> None:
         """Release those whose claims show all that was planned: ``shown`` are their keys."""

@@ -30,6 +30,7 @@ from endpoints.allocation.controller.record import Phase, Record
 from endpoints.allocation.controller.watchdog import Remedy, Verdict
 from endpoints.allocation.emission.narrowing import Narrowing
 from endpoints.allocation.holdings import Holding
+from endpoints.allocation.ledger import Reservation
 from endpoints.allocation.manifest import Capacity
 from endpoints.allocation.plan import Eviction, Feasible, NoPlan, Plan
 from endpoints.scaling.ceiling import NEEDED_ANNOTATION
@@ -129,16 +130,19 @@ class _Course:
         self._happenings: list[Happening] = []
         self._evictions: list[Eviction] = []
         self._limit = ""
+        self._promised = False
 
     def run(self) -> Outcome:
         wanted = wanted_of(self._capacity)
-        self._planner.ledger.release(self._promise)
+        promised = self._planner.ledger.release(self._promise)  # not in our own way
         self._end_drained()
         self._obey_verdicts()
         self._make_room_for_others()
         self._spare(wanted)
         self._restore(wanted)
         self._place(wanted)
+        if promised is not None and not self._promised and len(self._staying()) < wanted:
+            self._keep(promised)
         self._roll_out(wanted)
         records = tuple(self._records.values())
         return Outcome(
@@ -242,10 +246,7 @@ class _Course:
             return False
         if plan.evictions:
             self._evictions += plan.evictions
-            # Else whoever makes room might take each device again as it comes free.
-            with suppress(ValueError):
-                ledger = self._planner.ledger
-                ledger.reserve(self._promise, plan, self._now, PROMISE_SECONDS)
+            self._hold(plan, PROMISE_SECONDS)
             names = ", ".join(one.replica for one in plan.evictions)
             self._limit = f"waits until idle replicas make room: {names}"
             return False
@@ -268,6 +269,18 @@ class _Course:
         shown = ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
         self._happenings.append(Happening(reason, f"{name} goes to {where}{shown}"))
         return True
+
+    def _hold(self, plan: Plan, seconds: float) -> None:
+        """Promise devices to us: else whoever makes room might take each as it comes free."""
+        with suppress(ValueError):  # somebody else's plan has one of them: there will be another
+            self._planner.ledger.reserve(self._promise, plan, self._now, seconds)
+            self._promised = True
+
+    def _keep(self, promised: Reservation) -> None:
+        """Who made room may be gone and its claims not yet: then nothing can be planned."""
+        left = promised.expires - self._now
+        if left > 0.0:
+            self._hold(promised.plan, left)
 
     @property
     def _promise(self) -> str:

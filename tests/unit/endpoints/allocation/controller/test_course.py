@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from endpoints.allocation.controller.course import (
+    PROMISE_SECONDS,
     Outcome,
     Situation,
     course,
@@ -228,6 +229,31 @@ def test_what_others_make_room_for_is_promised_to_nobody_else() -> None:
     (promise,) = [one for one in planner.ledger.active(story.now) if "promised" in one.key]
     assert promise.plan.pods[0].node == "n1"
     story.want(1)
+    assert not [one for one in planner.ledger.active(story.now) if "promised" in one.key]
+
+
+def test_a_promise_outlives_a_pass_in_which_nothing_can_be_planned() -> None:
+    planner = CountingPlanner([])
+    story = Story(planner)
+    planner.idle["n1"] = Eviction("other", "other-3")
+    story.want(1)
+    planner.idle.clear()  # its pods are gone, and its claims not yet
+    story.pass_(after=PROMISE_SECONDS - 2.0)
+    (promise,) = [one for one in planner.ledger.active(story.now) if "promised" in one.key]
+    assert promise.plan.pods[0].node == "n1"
+    planner.nodes.append("n1")
+    assert names(story.pass_().placed) == ["llama-0"]
+    assert not [one for one in planner.ledger.active(story.now) if "promised" in one.key]
+
+
+def test_a_promise_that_nobody_renews_ends() -> None:
+    planner = CountingPlanner([])
+    story = Story(planner)
+    planner.idle["n1"] = Eviction("other", "other-3")
+    story.want(1)
+    planner.idle.clear()
+    story.pass_(after=PROMISE_SECONDS / 2)
+    story.pass_(after=PROMISE_SECONDS / 2)
     assert not [one for one in planner.ledger.active(story.now) if "promised" in one.key]
 
 
