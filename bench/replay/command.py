@@ -126,7 +126,7 @@ def replay(
         notes.append(f"{', '.join(once)}: far behind, so one seed only, and not under faults")
     wanted = [True, False] if full and events is None else [events is not False]
     plan = [
-        *runs(loads, names, seeds=range(seed, seed + count), events=wanted, once=once),
+        *runs(loads, names, seed=seed, seeds=count, events=wanted, once=once),
         *robustness_runs(loads[0], [name for name in names if name not in once], faults, seed=seed),
     ]
     played = play_all(plan, processes or available_cores(), console)

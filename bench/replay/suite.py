@@ -9,6 +9,7 @@ from bench.replay.settings import DEFAULT_PRESET
 from bench.replay.workloads import DEFAULT_RATE, SAMPLE_NAME, SHARED_PREFIX
 
 DEFAULT_ENDPOINTS = 8
+_DRAWN_REPEATS = 4
 SHARED_PREFIX_PRESET = "32b-h100x2"
 """The engine of llm-d's 73-capacity benchmark, whose memory the load is made to fill."""
 
@@ -31,7 +32,8 @@ class Bars(Struct, frozen=True):
 class Load(Struct, frozen=True):
     """A workload at one intensity before engines of one kind (``preset``).
 
-    ``family`` joins loads that differ in their intensity only.
+    ``family`` joins loads that differ in their intensity only. ``repeats``: seeds that are played
+    for each that is asked for.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Load(Struct, frozen=True):
     requests: int | None = None
     preset: str = DEFAULT_PRESET
     bars: Bars = Bars()
+    repeats: int = 1
 
     @property
     def intensity(self) -> float:
@@ -93,6 +96,7 @@ def synthetic(
     requests: int | None = None,
     preset: str | None = None,
     bars: Bars | None = None,
+    repeats: int = 1,
 ) -> Load:
     """The shared-prefix load at ``rate`` requests/s."""
     rate = DEFAULT_RATE if rate is None else rate
@@ -106,6 +110,7 @@ def synthetic(
         requests=requests,
         preset=preset or SHARED_PREFIX_PRESET,
         bars=bars or Bars(),
+        repeats=repeats,
     )
 
 
@@ -126,7 +131,8 @@ def full_loads(trace: Path, requests: int | None = None, preset: str | None = No
 
     Of each pair of intensities, the lighter asks that nobody is better, the heavier for a lead.
     All run on one kind of engine, whose cache holds the shared prefixes with room to spare;
-    `SHARED_PREFIX_PRESET` has less room, and is for looking at that.
+    `SHARED_PREFIX_PRESET` has less room, and is for looking at that. Shared prefixes are another,
+    short load with each seed, of whose p99 thirty requests decide: so more seeds are played.
     """
     lighter, heavier = Bars(goodput_lead=0.0), Bars(goodput_lead=4.0)
     conversation = [
@@ -147,7 +153,13 @@ def full_loads(trace: Path, requests: int | None = None, preset: str | None = No
         )
     ]
     shared = [
-        synthetic(DEFAULT_ENDPOINTS, rate, requests=requests, preset=preset or DEFAULT_PRESET)
+        synthetic(
+            DEFAULT_ENDPOINTS,
+            rate,
+            requests=requests,
+            preset=preset or DEFAULT_PRESET,
+            repeats=_DRAWN_REPEATS,
+        )
         for rate in (9.0, 11.0)
     ]
     return [*conversation, *shared]
@@ -157,21 +169,22 @@ def runs(
     loads: Sequence[Load],
     policies: Sequence[str],
     *,
-    seeds: Iterable[int],
+    seed: int,
+    seeds: int,
     events: Iterable[bool],
     once: Collection[str] = (),
 ) -> Iterator[Run]:
-    """Every policy on every load with every seed, with and without events as asked.
+    """Every policy on every load with ``seeds`` seeds from the first, ``seed``, on.
 
-    Those of ``once`` with the first seed only.
+    With and without events as asked. Those of ``once`` with the first seed only.
     """
-    seeds, events = list(seeds), list(events)
+    events = list(events)
     for load in loads:
         for with_events in events:
-            for seed in seeds:
+            for place in range(seeds * load.repeats):
                 for policy in policies:
-                    if seed == seeds[0] or policy not in once:
-                        yield Run(load, policy, seed, with_events)
+                    if place == 0 or policy not in once:
+                        yield Run(load, policy, seed + place, with_events)
 
 
 def robustness_runs(

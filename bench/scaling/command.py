@@ -9,8 +9,8 @@ from msgspec import to_builtins
 from bench.conclusion import Json, conclude, console_for
 from bench.replay.workloads import SAMPLE_NAME, TraceError
 from bench.results import figures_table, results
-from bench.scaling.checks import Run, checks, means
-from bench.scaling.contenders import chosen
+from bench.scaling.checks import Run, checks, hindsight, means
+from bench.scaling.contenders import MARK, chosen
 from bench.scaling.figures import curves, figures
 from bench.scaling.page import page
 from bench.scaling.scenes import MOST, PRESET, STARTUP, SYNTHETIC, label, scene
@@ -69,8 +69,10 @@ def scaler(
                     raise typer.BadParameter(str(error)) from None
                 goal = objectives[label(name)] = where.settings.objective
                 for one in policies:
+                    if one.family == MARK and name not in SYNTHETIC:
+                        continue  # its paces are those of their requests
                     status.update(f"{label(name)}, seed {seed}: {one.name}")
-                    done = play(where, one.make(), one.interval, seed, duty=one.duty)
+                    done = play(where, one.make(where.workload), one.interval, seed, duty=one.duty)
                     span = where.workload.arrivals[-1].at
                     played.append(
                         Run(
@@ -100,7 +102,7 @@ def scaler(
             "preset": PRESET,
             "full": full,
         },
-        notes=_notes(names),
+        notes=[*_notes(names), *hindsight(found)],
         rounds=[to_builtins(run) for run in played],
         medians=[to_builtins(one) for one in found],
         checks=checks(found),
@@ -113,8 +115,7 @@ def scaler(
 def _notes(names: list[str]) -> list[str]:
     notes = [
         "figures are means over the seeds; utilisation 'work' is the friendliest to an HPA",
-        "the best HPA target for a pattern is chosen afterwards, for it alone; the best with one "
-        "target for both has to do for spikes and the day",
+        "the best HPA is the one whose target serves spikes and the day best",
     ]
     if SAMPLE_NAME in names:
         notes.append(

@@ -2,11 +2,15 @@
 
 A rule whose target its documentation leaves to the user is there with more than one, so that it
 is not its target that loses. An HPA's are swept the widest: its best is what ours must beat.
+Beside them stand marks: scalers that know all arrivals, to tell what there is to save at all.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from bench.replay.workload import Workload
+from bench.scaling.foresight import Foresight
 from endpoints.scaling.policies.apa import Apa
 from endpoints.scaling.policies.dynamo_load import DynamoLoad
 from endpoints.scaling.policies.hpa import Hpa
@@ -17,36 +21,48 @@ from endpoints.scaling.policies.wva_saturation import WvaSaturation
 
 OURS = "objective"
 HPA = "hpa"
+MARK = "mark"
+"""The family of those who know the future: nobody's rivals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
     """A configured policy. ``interval``: seconds between its decisions, as upstream has it.
 
+    ``make`` gets what will be played, which only marks may look at.
     ``duty``: its ``busy`` is the share of time in which anything was computed, rather than the
     work done in it. ``quick``: whether it is in the default run. ``family``: what it is.
     """
 
     name: str
     family: str
-    make: Callable[[], ScalingPolicy]
+    make: Callable[[Workload], ScalingPolicy]
     interval: float
     words: str
     duty: bool = False
     quick: bool = True
 
 
-def _hpa(metric: str, target: float) -> Callable[[], ScalingPolicy]:
-    return lambda: Hpa(metric, target)
+def _blind(
+    policy: Callable[..., ScalingPolicy],
+    *given: Any,  # noqa: ANN401
+    **named: Any,  # noqa: ANN401
+) -> Callable[[Workload], ScalingPolicy]:
+    """Makes a policy that knows nothing of what is to come."""
+    return lambda _: policy(*given, **named)
+
+
+def _knowing(pace: float) -> Callable[[Workload], ScalingPolicy]:
+    return lambda workload: Foresight(workload, pace)
 
 
 CONTENDERS: tuple[Contender, ...] = (
-    Contender(OURS, OURS, ForObjective, 15.0, "ours, default settings"),
+    Contender(OURS, OURS, _blind(ForObjective), 15.0, "ours, default settings"),
     *(
         Contender(
             f"hpa work {target:.0%}",
             HPA,
-            _hpa("busy", target),
+            _blind(Hpa, "busy", target),
             15.0,
             "HPA on utilisation that grows with the work done, as a CPU's does",
         )
@@ -55,7 +71,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         "hpa duty 80%",
         HPA,
-        _hpa("busy", 0.8),
+        _blind(Hpa, "busy", 0.8),
         15.0,
         "HPA on utilisation as accelerators report it",
         duty=True,
@@ -64,33 +80,40 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         "hpa queue 2",
         HPA,
-        _hpa("waiting", 2.0),
+        _blind(Hpa, "waiting", 2.0),
         15.0,
         "HPA on requests waiting in the engines, 2 each (guidance: 2 to 5)",
     ),
-    Contender("hpa queue 5", HPA, _hpa("waiting", 5.0), 15.0, "the same, 5 each", quick=False),
+    Contender(
+        "hpa queue 5", HPA, _blind(Hpa, "waiting", 5.0), 15.0, "the same, 5 each", quick=False
+    ),
     Contender(
         "kpa 5",
         "kpa",
-        lambda: Kpa(5.0, down_delay=300.0),
+        _blind(Kpa, 5.0, down_delay=300.0),
         2.0,
         "Knative's defaults on requests in flight, 5 each, scale-down-delay 5 min",
     ),
     Contender(
         "kpa aibrix 6",
         "kpa",
-        lambda: Kpa(6.0, 180.0, 60.0, 2.0, 2.0, 2.0, 300.0),
+        _blind(Kpa, 6.0, 180.0, 60.0, 2.0, 2.0, 2.0, 300.0),
         10.0,
         "AIBrix's windows and rates, 6 requests in flight each",
         quick=False,
     ),
     Contender(
-        "apa 50%", "apa", Apa, 10.0, "AIBrix's APA on KV usage, 0.5 as its samples", quick=False
+        "apa 50%",
+        "apa",
+        _blind(Apa),
+        10.0,
+        "AIBrix's APA on KV usage, 0.5 as its samples",
+        quick=False,
     ),
     Contender(
         "wva",
         "wva",
-        WvaSaturation,
+        _blind(WvaSaturation),
         30.0,
         "llm-d WVA saturation, recommended thresholds",
         quick=False,
@@ -98,19 +121,34 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         "wva strict",
         "wva",
-        lambda: WvaSaturation(0.7, 3.0, 0.1, 2.0),
+        _blind(WvaSaturation, 0.7, 3.0, 0.1, 2.0),
         30.0,
         "llm-d WVA saturation, thresholds for strict latency objectives",
     ),
     Contender(
-        "dynamo sla", "dynamo", DynamoLoad, 5.0, "Dynamo's load rule, by objective", quick=False
+        "dynamo sla",
+        "dynamo",
+        _blind(DynamoLoad),
+        5.0,
+        "Dynamo's load rule, by objective",
+        quick=False,
     ),
     Contender(
         "dynamo latency",
         "dynamo",
-        lambda: DynamoLoad("latency"),
+        _blind(DynamoLoad, "latency"),
         5.0,
         "Dynamo's load rule, its thresholds for latency",
+    ),
+    *(
+        Contender(
+            f"foresight {pace:g}",
+            MARK,
+            _knowing(pace),
+            15.0,
+            "knows all arrivals, and counts on so many requests/s of an endpoint",
+        )
+        for pace in (0.65, 0.75, 0.85)
     ),
 )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.replay.command import chosen_loads, chosen_policies
-from bench.replay.suite import FAR_BEHIND, Load, robustness_runs, runs
+from bench.replay.suite import FAR_BEHIND, Load, full_loads, robustness_runs, runs
 from routing.policies import POLICIES
 
 
@@ -85,7 +85,7 @@ def test_policies_are_all_of_them_or_those_that_are_named() -> None:
 
 def test_a_plan_has_every_combination_once() -> None:
     some = loads("a") + loads("b")
-    plan = list(runs(some, ["p", "q"], seeds=range(3), events=(True, False)))
+    plan = list(runs(some, ["p", "q"], seed=0, seeds=3, events=(True, False)))
     assert len(plan) == len(set(plan)) == 2 * 2 * 3 * 2
     faults = list(robustness_runs(some[0], ["p", "q"], ["f", "g", "h"], seed=5))
     assert len(faults) == 6 and {one.seed for one in faults} == {5}
@@ -93,9 +93,20 @@ def test_a_plan_has_every_combination_once() -> None:
     assert Path(plan[0].load.source).name == "a"
 
 
+def test_loads_that_are_drawn_anew_are_played_with_more_seeds() -> None:
+    some = full_loads(Path("trace"))
+    plan = list(runs(some, ["p"], seed=7, seeds=3, events=[True]))
+    seeds = {load.name: [run.seed for run in plan if run.load is load] for load in some}
+    assert seeds.pop("shared-prefix 8w 9/s") == seeds.pop("shared-prefix 8w 11/s")
+    assert [run.seed for run in plan if run.load.name == "shared-prefix 8w 9/s"] == [*range(7, 19)]
+    assert all(found == [7, 8, 9] for found in seeds.values())
+
+
 def test_those_that_are_far_behind_are_played_once() -> None:
     plan = list(
-        runs(loads(), ["random", "predicted_time"], seeds=[4, 5], events=[True], once=FAR_BEHIND)
+        runs(
+            loads(), ["random", "predicted_time"], seed=4, seeds=2, events=[True], once=FAR_BEHIND
+        )
     )
     assert [run.seed for run in plan if run.policy == "random"] == [4, 4]
     assert [run.seed for run in plan if run.policy == "predicted_time"] == [4, 5, 4, 5]

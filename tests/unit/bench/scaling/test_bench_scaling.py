@@ -8,10 +8,12 @@ import pytest
 
 from bench.replay.presets import PRESETS
 from bench.replay.timeline import Timeline
-from bench.scaling.checks import Mean, better_on_both, checks, cost_at, together
-from bench.scaling.contenders import CONTENDERS, HPA, OURS, chosen
+from bench.replay.workload import Arrival, Workload
+from bench.scaling.checks import Mean, better_on_both, checks, cost_at, hindsight, together
+from bench.scaling.contenders import CONTENDERS, HPA, MARK, OURS, chosen
 from bench.scaling.figures import curves, figures, turns
 from bench.scaling.fleet import ElasticFleet
+from bench.scaling.foresight import WINDOW, Foresight
 from bench.scaling.patterns import conversations
 from bench.scaling.scenes import CHAT, made
 from bench.scaling.simulation import play
@@ -38,9 +40,34 @@ def test_the_best_hpa_is_a_line_between_its_targets() -> None:
     assert cost_at(hpas, 0.94) == pytest.approx(14.0)
     assert cost_at(hpas, 0.99) == 18.0
     assert cost_at(hpas, 0.80) == 10.0
-    found = checks([mean(OURS, 0.94, 11.0, OURS), *hpas])
-    assert [check.ok for check in found] == [True, True, True]
-    assert not checks([mean(OURS, 0.94, 13.0, OURS), *hpas])[-1].ok
+
+
+def test_who_knows_the_future_is_a_mark_and_no_rival() -> None:
+    ours = mean(OURS, 0.94, 11.0, OURS)
+    hpas = [mean("a", 0.90, 10.0), mean("b", 0.98, 18.0)]
+    mark = mean("m", 0.99, 7.0, MARK)
+    assert [check.ok for check in checks([ours, *hpas, mark])] == [True, True]
+    assert not checks([ours, *hpas, mean("rival", 0.99, 7.0)])[0].ok
+    (told,) = hindsight([ours, *hpas, mark])
+    assert "needs 14.0 endpoint-hours" in told
+    assert "ours 11.0 (21.4% fewer), who knows all arrivals 7.0 (50.0% fewer)" in told
+    (told,) = hindsight([ours, *hpas])
+    assert "arrivals" not in told
+    assert not list(hindsight([ours, mark]))
+
+
+def test_foresight_starts_in_time_and_keeps_nobody_longer() -> None:
+    busy = tuple(Arrival(600.0 + at, 100, 10, (1,)) for at in range(300))
+    knowing = Foresight(Workload("a busy time", busy, 512), 0.4)
+    assert knowing.needed(300.0) == 0
+    assert knowing.needed(750.0) == 3
+    where = made(Workload("a busy time", busy, 512), CHAT, 0)
+    seen = play(replace(where, startup=(60.0, 60.0)), knowing, 15.0, 1)
+    wanted = dict(seen.targets)
+    assert max(wanted.values()) == 3
+    first = min(at for at, count in wanted.items() if count == 3)
+    assert 600.0 - 180.0 - WINDOW <= first < 600.0
+    assert max(wanted) >= 900.0 - WINDOW
 
 
 def test_one_hpa_target_has_to_do_for_both_patterns() -> None:
@@ -63,12 +90,12 @@ def test_one_hpa_target_has_to_do_for_both_patterns() -> None:
     assert joint[OURS].attainment == pytest.approx(0.975)
     assert joint["low"].endpoint_hours == 52.0
     last = checks(found)[-1]
-    assert "one target for both" in last.name
+    assert last.name == "spike and diurnal: endpoint-hours saved, by the best HPA"
     # 0.975 lies between 0.885 and 0.985: 35 + 0.9 x 17 endpoint-hours.
     assert last.value == pytest.approx(100.0 * (1.0 - 40.0 / 50.3))
     assert last.ok
     # One pattern alone has no such check.
-    assert not any("one target" in one.name for one in checks(found[:3]))
+    assert not any("saved" in one.name for one in checks(found[:3]))
 
 
 def test_an_endpoint_that_goes_at_once_costs_nothing_more() -> None:
