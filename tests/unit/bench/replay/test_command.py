@@ -104,9 +104,7 @@ def test_loads_that_are_drawn_anew_are_played_with_more_seeds() -> None:
 
 def test_those_that_are_far_behind_are_played_once() -> None:
     plan = list(
-        runs(
-            loads(), ["random", "predicted_time"], seed=4, seeds=2, events=[True], once=FAR_BEHIND
-        )
+        runs(loads(), ["random", "predicted_time"], seed=4, seeds=2, events=[True], once=FAR_BEHIND)
     )
     assert [run.seed for run in plan if run.policy == "random"] == [4, 4]
     assert [run.seed for run in plan if run.policy == "predicted_time"] == [4, 5, 4, 5]
