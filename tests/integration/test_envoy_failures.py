@@ -146,13 +146,13 @@ async def test_a_picker_that_is_not_ready_is_not_asked(tmp_path: Path) -> None:
         async with staged(tmp_path, [upstream]) as stage:
             stage.picker.readiness.draining()
             for _ in range(100):
-                if (await stage.ask())[0] == 200 and len(stage.picker.records) < len(
-                    upstream.received
-                ):
+                status, _ = await stage.ask()
+                asked, served = len(stage.picker.records), len(upstream.received)
+                if status == 200 and asked < served:
                     break
                 await asyncio.sleep(0.05)
             else:
-                raise AssertionError("Envoy goes on asking")
+                raise AssertionError(f"Envoy goes on asking: {status}, {asked} asked of {served}")
 
 
 async def test_many_requests_at_a_time(tmp_path: Path) -> None:
