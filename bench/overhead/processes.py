@@ -69,7 +69,9 @@ class ProcessTree:
         total = 0.0
         for process in self._tree():
             with suppress(psutil.NoSuchProcess):
-                total += sum(process.cpu_times()[:4])
+                times = process.cpu_times()
+                own = max(times.user + times.system, _thread_seconds(process.pid))
+                total += own + times.children_user + times.children_system
         return total
 
     def rss_bytes(self) -> int:
@@ -95,3 +97,16 @@ class ProcessTree:
             return [self._root, *self._root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+
+def _thread_seconds(pid: int) -> float:
+    """What the threads of a process have run, to the nanosecond; 0 where the kernel doesn't tell.
+
+    The time of a process comes in hundredths of a second, rounded down twice: as much as a
+    thousand chunks take. It has those of ended threads, though.
+    """
+    total = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += int(task.read_text().split()[0])
+    return total / 1e9
