@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from endpoints.scaling.controller import Controller, RoleTarget
+from endpoints.scaling.controller import Controller
+from endpoints.scaling.parties import RoleTarget
 from endpoints.scaling.receipt import Receipt
 from endpoints.scaling.role import Role
 from endpoints.scaling.shrinking import Going
