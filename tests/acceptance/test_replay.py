@@ -57,7 +57,7 @@ def test_full_plays_every_load_with_and_without_events_and_every_fault(tmp_path:
     found = json.loads(file.read_text())
     assert all(one["failure"] is None for one in found["rounds"])
     calm = [one for one in found["rounds"] if one["fault"] is None]
-    assert len(calm) == 6 * 2 * 2
+    assert len(calm) == (4 + 2 * 4) * 2 * 2, "loads that are drawn are played with four seeds"
     faults = {one["fault"] for one in found["rounds"]} - {None}
     assert len(faults) == len(found["parameters"]["faults"]) >= 5
     assert len(found["checks"]) == 6 * 2 * 3 + len(faults)
