@@ -16,6 +16,7 @@ from bench.cluster.placing import Placement, place
 from endpoints.allocation.controller.feed import Feed
 from endpoints.allocation.controller.resources import Kinds
 from endpoints.allocation.inventory import Inventory
+from endpoints.allocation.raw import key_of
 from endpoints.kubernetes.cache import Cache, CacheSettings
 from endpoints.kubernetes.connection import Connection
 from endpoints.kubernetes.errors import AlreadyExistsError, ConflictError, NotFoundError
@@ -136,7 +137,7 @@ class ControlPlane(_Agent):
         for claim in list(self._claims.objects.values()):
             metadata = claim["metadata"]
             if _abandoned(claim, uids):
-                self.inventory.remove_claim(f"{metadata['namespace']}/{metadata['name']}")
+                self.inventory.remove_claim(key_of(claim))
                 await _quietly(
                     self._objects.delete(
                         self._kinds.claims, metadata["name"], metadata["namespace"]
@@ -220,7 +221,7 @@ class ControlPlane(_Agent):
             self._kinds.claims, metadata["name"], status, metadata["namespace"]
         )
         # As the scheduler assumes what it has written.
-        self._allocated[f"{metadata['namespace']}/{metadata['name']}"] = written
+        self._allocated[key_of(written)] = written
 
     async def _bind(self, pod: Object, found: Placement) -> None:
         metadata = pod["metadata"]

@@ -7,7 +7,7 @@ Beside them stand marks: scalers that know all arrivals, to tell what there is t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from bench.replay.workload import Workload
 from bench.scaling.foresight import Foresight
@@ -43,13 +43,9 @@ class Contender:
     quick: bool = True
 
 
-def _blind(
-    policy: Callable[..., ScalingPolicy],
-    *given: Any,  # noqa: ANN401
-    **named: Any,  # noqa: ANN401
-) -> Callable[[Workload], ScalingPolicy]:
+def _blind(make: Callable[[], ScalingPolicy]) -> Callable[[Workload], ScalingPolicy]:
     """Makes a policy that knows nothing of what is to come."""
-    return lambda _: policy(*given, **named)
+    return lambda _: make()
 
 
 def _knowing(pace: float) -> Callable[[Workload], ScalingPolicy]:
@@ -62,7 +58,7 @@ CONTENDERS: tuple[Contender, ...] = (
         Contender(
             f"hpa work {target:.0%}",
             HPA,
-            _blind(Hpa, "busy", target),
+            _blind(partial(Hpa, "busy", target)),
             15.0,
             "HPA on utilisation that grows with the work done, as a CPU's does",
         )
@@ -71,7 +67,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         "hpa duty 80%",
         HPA,
-        _blind(Hpa, "busy", 0.8),
+        _blind(partial(Hpa, "busy", 0.8)),
         15.0,
         "HPA on utilisation as accelerators report it",
         duty=True,
@@ -80,24 +76,29 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         "hpa queue 2",
         HPA,
-        _blind(Hpa, "waiting", 2.0),
+        _blind(partial(Hpa, "waiting", 2.0)),
         15.0,
         "HPA on requests waiting in the engines, 2 each (guidance: 2 to 5)",
     ),
     Contender(
-        "hpa queue 5", HPA, _blind(Hpa, "waiting", 5.0), 15.0, "the same, 5 each", quick=False
+        "hpa queue 5",
+        HPA,
+        _blind(partial(Hpa, "waiting", 5.0)),
+        15.0,
+        "the same, 5 each",
+        quick=False,
     ),
     Contender(
         "kpa 5",
         "kpa",
-        _blind(Kpa, 5.0, down_delay=300.0),
+        _blind(partial(Kpa, 5.0, down_delay=300.0)),
         2.0,
         "Knative's defaults on requests in flight, 5 each, scale-down-delay 5 min",
     ),
     Contender(
         "kpa aibrix 6",
         "kpa",
-        _blind(Kpa, 6.0, 180.0, 60.0, 2.0, 2.0, 2.0, 300.0),
+        _blind(partial(Kpa, 6.0, 180.0, 60.0, 2.0, 2.0, 2.0, 300.0)),
         10.0,
         "AIBrix's windows and rates, 6 requests in flight each",
         quick=False,
@@ -121,7 +122,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         "wva strict",
         "wva",
-        _blind(WvaSaturation, 0.7, 3.0, 0.1, 2.0),
+        _blind(partial(WvaSaturation, 0.7, 3.0, 0.1, 2.0)),
         30.0,
         "llm-d WVA saturation, thresholds for strict latency objectives",
     ),
@@ -136,7 +137,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender(
         "dynamo latency",
         "dynamo",
-        _blind(DynamoLoad, "latency"),
+        _blind(partial(DynamoLoad, "latency")),
         5.0,
         "Dynamo's load rule, its thresholds for latency",
     ),

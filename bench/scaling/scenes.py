@@ -17,7 +17,7 @@ CHAT = Objective(ttft=2.0, itl=0.050, percentile=0.95)
 LONG = Objective(ttft=5.0, itl=0.050, percentile=0.95)
 """For prompts of which the longest take seconds to compute."""
 SYNTHETIC = ("spike", "diurnal")
-"""The patterns on which ours must need fewer endpoint-hours than any HPA."""
+"""The patterns on which ours must need fewer endpoint-hours than the best HPA."""
 
 
 def scene(name: str, seed: int, *, full: bool) -> Scene:

@@ -13,6 +13,11 @@ from endpoints.allocation.plan import DeviceId, Plan
 DEFAULT_TTL = 300.0
 
 
+def reservation_key(namespace: str, replica: str) -> str:
+    """What the ledger knows a replica's plan by."""
+    return f"{namespace}/{replica}"
+
+
 class Reservation(Struct, frozen=True):
     """One plan's hold on its devices until ``expires`` (seconds, on the caller's clock)."""
 

@@ -27,7 +27,7 @@ from endpoints.allocation.plan import Eviction, Feasible, NoPlan, Plan, PodPlan,
 from endpoints.allocation.profiles import Profiles
 from endpoints.allocation.search import Placement, Search
 from endpoints.allocation.sites import Sites
-from endpoints.allocation.standins import standing
+from endpoints.allocation.standins import with_stand_ins
 from endpoints.allocation.stock import Overlay
 from endpoints.allocation.topology import Topology
 
@@ -90,7 +90,7 @@ class Planner:
         has only just become impossible is answered with NoPlan, never with an error.
         """
         held = tuple(holdings)
-        reserved = standing(self.inventory, self.ledger.active(now))
+        reserved = with_stand_ins(self.inventory, self.ledger.active(now))
         found = self._plan(gang, overlay_of(reserved), now, explain)
         if isinstance(found, Plan) or not gang.preempts:
             return found
@@ -107,7 +107,7 @@ class Planner:
         They are planned one after the other, each beside those before, so all of them can be had.
         """
         held = tuple(holdings)
-        reserved = standing(self.inventory, self.ledger.active(now))
+        reserved = with_stand_ins(self.inventory, self.ledger.active(now))
         count, stop = self._count(gang, reserved, (), now, most)
         after = count
         victims = evictable(gang, held) if gang.preempts and count < most else ()
@@ -127,7 +127,7 @@ class Planner:
         Only movable holdings that say their gang are looked at, smallest first. None: moving one
         replica does not help.
         """
-        reserved = standing(self.inventory, self.ledger.active(now))
+        reserved = with_stand_ins(self.inventory, self.ledger.active(now))
         movable = [one for one in holdings if one.movable and one.gang is not None]
         for holding in sorted(movable, key=lambda one: (len(one.claims), one.pool, one.replica)):
             room = overlay_of(reserved, (holding,))

@@ -13,12 +13,14 @@ from msgspec.structs import replace
 
 from endpoints.allocation.ask import MATCH, Ask, CannotAskError
 from endpoints.allocation.inventory import Inventory
-from endpoints.allocation.ledger import Reservation
+from endpoints.allocation.ledger import Reservation, reservation_key
 from endpoints.allocation.plan import DeviceId, Grant, Plan, PodPlan
 from endpoints.allocation.taints import untolerated
 
 
-def standing(inventory: Inventory, reservations: Iterable[Reservation]) -> tuple[PodPlan, ...]:
+def with_stand_ins(
+    inventory: Inventory, reservations: Iterable[Reservation]
+) -> tuple[PodPlan, ...]:
     """The pods of all reservations, with stand-ins for devices that others' claims hold.
 
     A device without a stand-in is left as it was planned: it is in use anyway. So is one whose
@@ -30,8 +32,8 @@ def standing(inventory: Inventory, reservations: Iterable[Reservation]) -> tuple
     for one in active:
         lost = (_lost(inventory, one, device) for device in one.plan.exclusive_devices())
         if not one.plan.evictions and any(lost):
-            standing = _Standing(inventory, one, reserved)
-            found += [standing.pod(pod) for pod in one.plan.pods]
+            stand_ins = _StandIns(inventory, one, reserved)
+            found += [stand_ins.pod(pod) for pod in one.plan.pods]
         else:
             found += one.plan.pods
     return tuple(found)
@@ -47,10 +49,10 @@ def _lost(inventory: Inventory, reservation: Reservation, device: DeviceId) -> b
 
 def _is_own(inventory: Inventory, reservation: Reservation, claim: str) -> bool:
     namespace, _, _ = claim.partition("/")
-    return f"{namespace}/{inventory.claims[claim].replica}" == reservation.key
+    return reservation_key(namespace, inventory.claims[claim].replica) == reservation.key
 
 
-class _Standing:
+class _StandIns:
     """One reservation's pods. ``reserved`` are all reservations' devices; stand-ins are added."""
 
     def __init__(

@@ -126,6 +126,15 @@ class Upstream:
             self._tasks.discard(task)
             self._writers.discard(writer)
             writer.close()
+            # Else an error that ended the connection is told to nobody, and reported as a defect.
+            closed = asyncio.ensure_future(writer.wait_closed())
+            self._tasks.add(closed)
+            closed.add_done_callback(self._closed)
+
+    def _closed(self, end: asyncio.Task[None]) -> None:
+        self._tasks.discard(end)
+        if not end.cancelled():
+            end.exception()
 
 
 async def _until_eof(reader: asyncio.StreamReader) -> None:

@@ -30,7 +30,7 @@ from endpoints.allocation.controller.record import Phase, Record
 from endpoints.allocation.controller.watchdog import Remedy, Verdict
 from endpoints.allocation.emission.narrowing import Narrowing
 from endpoints.allocation.holdings import Holding
-from endpoints.allocation.ledger import Reservation
+from endpoints.allocation.ledger import Reservation, reservation_key
 from endpoints.allocation.manifest import Capacity
 from endpoints.allocation.plan import Eviction, Feasible, NoPlan, Plan
 from endpoints.scaling.ceiling import NEEDED_ANNOTATION
@@ -106,11 +106,6 @@ def wanted_of(capacity: Capacity) -> int:
     bounds = capacity.spec.replicas
     asked = bounds.min if bounds.wanted is None else bounds.wanted
     return max(bounds.min, asked if bounds.max is None else min(asked, bounds.max))
-
-
-def reservation_key(capacity: Capacity, replica: str) -> str:
-    """What the ledger knows a replica's plan by."""
-    return f"{capacity.namespace}/{replica}"
 
 
 def course(situation: Situation, planner: Planning, now: float) -> Outcome:
@@ -252,7 +247,7 @@ class _Course:
             return False
         name = self._free_name()
         try:
-            self._planner.ledger.reserve(reservation_key(self._capacity, name), plan, self._now)
+            self._planner.ledger.reserve(self._key(name), plan, self._now)
         except ValueError as error:
             self._limit = str(error)
             return False
@@ -282,10 +277,13 @@ class _Course:
         if left > 0.0:
             self._hold(promised.plan, left)
 
+    def _key(self, replica: str) -> str:
+        return reservation_key(self._capacity.namespace, replica)
+
     @property
     def _promise(self) -> str:
         """What the ledger knows a plan by that waits for others to make room."""
-        return reservation_key(self._capacity, f"{self._capacity.name}/promised")
+        return self._key(f"{self._capacity.name}/promised")
 
     def _over_budget(self, plan: Plan) -> str:
         budget = self._capacity.spec.budget
@@ -339,7 +337,7 @@ class _Course:
 
     def _drop(self, record: Record, reason: str, message: str, *, warning: bool = False) -> None:
         del self._records[record.name]
-        self._planner.ledger.release(reservation_key(self._capacity, record.name))
+        self._planner.ledger.release(self._key(record.name))
         self._happenings.append(Happening(reason, message, warning))
 
     def _drain(

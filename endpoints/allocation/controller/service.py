@@ -23,7 +23,6 @@ from endpoints.allocation.controller.course import (
     Outcome,
     Situation,
     course,
-    reservation_key,
 )
 from endpoints.allocation.controller.feed import DriverPods
 from endpoints.allocation.controller.hands import Hands
@@ -47,7 +46,7 @@ from endpoints.allocation.emission.narrowing import narrowing, texts_in_play
 from endpoints.allocation.emission.served import Gangs, NotServedError, Served, gangs_of
 from endpoints.allocation.holdings import Holding
 from endpoints.allocation.inventory import Inventory
-from endpoints.allocation.ledger import Ledger
+from endpoints.allocation.ledger import Ledger, reservation_key
 from endpoints.allocation.shares import TENURE
 from endpoints.kubernetes.cache import CacheSettings
 from endpoints.kubernetes.connection import Connection
@@ -229,7 +228,7 @@ class CapacityController:
     def _part_from(self, pool: ManagedPool) -> None:
         """It was deleted: its objects go with it, by their owner references."""
         for record in pool.records:
-            self.ledger.release(f"{pool.namespace}/{record.name}")
+            self.ledger.release(reservation_key(pool.namespace, record.name))
 
     async def _holdings(self) -> list[Holding]:
         """All replicas, as preemption sees them; who is idle is asked only if anybody preempts."""
@@ -306,7 +305,7 @@ class CapacityController:
             todo = self._changes(pool, outcome, gangs)
         except EmissionError as error:
             for record in set(outcome.records) - set(pool.records):
-                self.ledger.release(reservation_key(capacity, record.name))
+                self.ledger.release(reservation_key(pool.namespace, record.name))
             await self._refuse(pool, "InvalidTemplate", str(error), now)
             return None
         pool.records = outcome.records
@@ -335,7 +334,7 @@ class CapacityController:
         """A plan is reserved until claims show all of it; after a restart, too."""
         assert pool.capacity is not None
         for record in pool.records:
-            key = reservation_key(pool.capacity, record.name)
+            key = reservation_key(pool.namespace, record.name)
             if self._lookout.allocated(pool, record):
                 self.ledger.release(key)
                 continue
