@@ -21,10 +21,10 @@ $(READY): pyproject.toml constraints.txt
 run: setup $(wildcard $(COMPILED))  ## the gateway on :8080 before four simulated model servers
 	PYTHONPATH=$(dir $(abspath $(wildcard $(COMPILED)))) $(BIN)/inferway serve --embedded
 
-compile: $(COMPILED)  ## the hot path as machine code, in build/compiled; needs a C compiler
+compile: $(COMPILED)  ## the hot path as machine code, in build/compiled; needs a C compiler (COMPILE=--once: quicker)
 
 $(COMPILED): compile.py $(SOURCES) | setup
-	$(BIN)/python compile.py
+	$(BIN)/python compile.py $(COMPILE)
 
 test-compiled: compile  ## the tests of what is compiled
 	PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/pytest tests/unit/gateway tests/unit/routing tests/property tests/integration

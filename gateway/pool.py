@@ -163,5 +163,5 @@ def new_router(
             disaggregation=settings.disaggregation.decision(),
         ),
         new_residency(EventSettings() if events is None else events),
-        Receipts(settings.receipts, settings.receipt_sample),
+        Receipts(settings.receipts, settings.receipt_sample, reach=settings.receipt_reach),
     )

@@ -9,11 +9,14 @@ changes at once: the ledgers of the candidates. Nothing is put into words before
 Three places keep them, each bounded: requests in flight; a sample of those that ended; and,
 whether sampled or not, those that somebody will ask about: failures, retries and surprises.
 Sampling goes by the request id alone, so that every gateway on a request's way, and every
-restart, keeps the same ones.
+restart, keeps the same ones. It thins out by itself when requests come so fast that those kept
+would reach back a moment only: what is kept of ten seconds says more than all of one, and memory
+that is written anew with every request is memory that no cache of the processor holds.
 """
 
 from collections import deque
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 import xxhash
@@ -96,17 +99,26 @@ class Receipts:
 
     ``capacity``: receipts of ended requests that are kept, and as many again of failures,
     retries and surprises; each takes about 2.5 KB and 8 bytes a prompt block. ``sample``: share
-    (0 to 1) of the ended requests that are kept when nothing was remarkable. ``surprise_limit``:
+    (0 to 1) of the ended requests that are kept when nothing was remarkable. ``reach``: seconds
+    for which those should last; as soon as ``capacity`` were kept in less, a smaller share is
+    kept, and again a larger one when they last longer (0: always ``sample``). ``surprise_limit``:
     ``|ln(observed / predicted)|`` of the time to first token above which one is remarkable.
     """
 
     def __init__(
-        self, capacity: int, sample: float = 1.0, surprise_limit: float = SURPRISE
+        self,
+        capacity: int,
+        sample: float = 1.0,
+        surprise_limit: float = SURPRISE,
+        *,
+        reach: float = 10.0,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}: give the receipts to keep, at least 1")
         if not 0.0 <= sample <= 1.0:
             raise ValueError(f"sample is {sample}: give a share from 0 to 1")
+        if not reach >= 0.0:
+            raise ValueError(f"reach is {reach}: give seconds, at least 0")
         if not surprise_limit > 0.0:
             raise ValueError(f"surprise_limit is {surprise_limit}: give a number above 0")
         self.capacity = capacity
@@ -116,7 +128,10 @@ class Receipts:
         """Of all endpoints, those that left included."""
         self.by_endpoint: dict[str, PredictionErrors] = {}
         """Of endpoints that were the first choice of a request that ended, by name."""
-        self._threshold = round(sample * _HASHES)
+        self._threshold = self._most = round(sample * _HASHES)
+        self._reach = reach
+        self._turn_at = -inf  # when the latest turn began, in which ``capacity`` were kept
+        self._turn_kept = 0
         self._in_flight: dict[Decision, Receipt] = {}  # oldest first
         self._sampled: deque[Receipt] = deque(maxlen=capacity)
         self._remarkable: deque[Receipt] = deque(maxlen=capacity)
@@ -141,8 +156,14 @@ class Receipts:
         self._compare(receipt)
         if self.remarkable(receipt):
             self._remarkable.append(receipt)
-        elif self.samples(decision.request.id):
-            self._sampled.append(receipt)
+        else:
+            if decision.at - self._turn_at > self._reach:
+                self._thicken(decision.at)
+            if self.samples(decision.request.id):
+                self._sampled.append(receipt)
+                self._turn_kept += 1
+                if self._turn_kept >= self.capacity:
+                    self._thin(decision.at)
 
     def keep_endpoints(self, names: Iterable[str]) -> None:
         """Forget the errors of all endpoints but ``names``; to be told when the fleet changed."""
@@ -152,6 +173,11 @@ class Receipts:
         }
 
     # -- who asks --------------------------------------------------------------------------
+
+    @property
+    def share(self) -> float:
+        """Of unremarkable requests that is kept at present; at most ``sample``."""
+        return self._threshold / _HASHES
 
     def samples(self, request_id: str) -> bool:
         """Whether an unremarkable request of this id is kept."""
@@ -181,6 +207,21 @@ class Receipts:
         return [receipt for receipt in self.latest() if receipt.decision.request.id == request_id]
 
     # -- within ----------------------------------------------------------------------------
+
+    def _thin(self, at: float) -> None:
+        """So many were kept that none of the turn before is left: was that too soon?"""
+        if self._reach:
+            lasted = max(at - self._turn_at, 0.0) / self._reach
+            self._threshold = max(round(self._threshold * min(lasted, 1.0)), 1)
+        self._begin_turn(at)
+
+    def _thicken(self, at: float) -> None:
+        """What is kept lasts longer than it should."""
+        self._threshold = min(2 * self._threshold, self._most)
+        self._begin_turn(at)
+
+    def _begin_turn(self, at: float) -> None:
+        self._turn_at, self._turn_kept = at, 0
 
     def _compare(self, receipt: Receipt) -> None:
         """Hold what was predicted against what was observed."""

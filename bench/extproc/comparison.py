@@ -11,8 +11,8 @@ from bench.extproc import envoy
 from bench.extproc.measure import Measured, run
 from bench.extproc.scenarios import FEW_EVENTS, HELD, LONG, LONG_MANY, MANY_EVENTS, SHORT
 from bench.overhead.control import HelperError
-from bench.overhead.gateways import AbsentError
 from bench.overhead.measure import Servers
+from bench.overhead.programs import AbsentError
 from bench.overhead.scenarios import Scenario
 from bench.results import Check, at_least, at_most, number
 

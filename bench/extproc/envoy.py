@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from bench.overhead.gateways import AbsentError
+from bench.overhead.programs import AbsentError
 
 FILES = Path(__file__).parents[2] / "deploy" / "envoy"
 RECOMMENDED = "recommended"

@@ -14,10 +14,10 @@ from msgspec import Struct
 from bench.extproc import envoy
 from bench.overhead import upstream
 from bench.overhead.control import Helper
-from bench.overhead.gateways import AbsentError, find
 from bench.overhead.load import Done, Finish, Outcome, Prepare, Run, Tell
 from bench.overhead.measure import Figures, Servers, Usage, figures, wait_until_ready
 from bench.overhead.processes import ProcessTree
+from bench.overhead.programs import AbsentError, find
 from bench.overhead.scenarios import Scenario
 
 _HOST = "127.0.0.1"

@@ -15,6 +15,11 @@ class NoCompiledBuildError(Exception):
     """There is none and none can be made; the message says why."""
 
 
+def is_guided() -> bool:
+    """Whether the compiled build was laid out by a profile, as a released one is."""
+    return (_COMPILED / ".done").read_text().strip() == "guided"
+
+
 def compiled_environment(progress: Callable[[str], object]) -> Mapping[str, str]:
     """What the gateway's process is started with so that it runs the compiled build.
 

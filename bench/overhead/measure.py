@@ -15,9 +15,10 @@ from msgspec import Struct
 
 from bench.overhead import upstream
 from bench.overhead.control import Helper
-from bench.overhead.gateways import HOST, AbsentError, Gateway, Start
+from bench.overhead.gateways import HOST, Gateway, Start
 from bench.overhead.load import Done, Finish, Outcome, Prepare, Run, Tell
 from bench.overhead.processes import ProcessTree
+from bench.overhead.programs import AbsentError
 from bench.overhead.prompts import MODEL, PATH
 from bench.overhead.scenarios import Scenario
 

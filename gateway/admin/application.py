@@ -206,7 +206,7 @@ class _Pages:
         receipts = next((one for _, router in self._brains if (one := router.receipts)), None)
         if receipts is None:
             return "receipts are not kept"
-        share = "" if receipts.sample >= 1.0 else f"{receipts.sample:.3g} of all, chosen by id: "
+        share = "" if receipts.share >= 1.0 else f"{receipts.share:.3g} of all, chosen by id: "
         kept = (
             f"kept are {share}the latest {receipts.capacity:,} that ended, "
             "and as many that failed, were retried or surprised"

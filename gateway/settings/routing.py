@@ -13,6 +13,7 @@ from gateway.settings.types import (
     Priority,
     Rate,
     Seconds,
+    SecondsOrZero,
     Section,
     Share,
     Text,
@@ -108,6 +109,7 @@ class RoutingSettings(Section, frozen=True):
     fallbacks: CountOrZero = 3
     receipts: Count = 1_000
     receipt_sample: Fraction = 1.0
+    receipt_reach: SecondsOrZero = 10.0
     objective: Objective = Objective()
     objectives: dict[Text, Objective] = {}
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()

@@ -1,6 +1,7 @@
 """The benches as a user runs them, on little work: that they measure and tell, not what."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_a_rival_that_is_not_there_is_named_and_fails_the_checks(tmp_path: Path)
     assert "vllm-router is not installed" in done.stdout
     failed = [check for check in found["checks"] if not check["ok"]]
     assert [check["value"] for check in failed] == [None]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_the_floor_passes_every_byte_on(tmp_path: Path) -> None:
+    done, found = bench(
+        tmp_path / "floor.json",
+        *("overhead", "--gateway", "floor", "--rounds", "1", "--scale", "0.01"),
+        *("--scenario", "unary-4k-c32", "--scenario", "streams-100", "--scenario", "long-220k-c20"),
+    )
+    assert done.returncode == 0, done.stdout
+    assert found["notes"] == []
+    assert len(found["medians"]) == 3
+    for one in found["medians"]:
+        values = one["values"]
+        assert values["errors"] == values["bodies_changed"] == 0
+        assert values["bodies_sent"] == values["bodies_received"] > 0
+        assert values["cpu_us_per_request"] > 0
 
 
 def test_decide_times_every_size_and_fleet(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_requests_in_flight_are_found_and_those_that_ended_with_them() -> None:
 
 
 def test_only_the_latest_are_kept() -> None:
-    receipts = Receipts(3)
+    receipts = Receipts(3, reach=0.0)
     for number in range(10):
         over(receipts, decided(str(number), float(number)))
     assert ids(receipts.latest()) == ["9", "8", "7"]
@@ -96,6 +96,54 @@ def test_sampling_goes_by_the_id_alone() -> None:
     for number, name in enumerate(names[:200]):
         over(kept, decided(name, float(number)))
     assert set(ids(kept.latest())) == set(chosen) & set(names[:200])
+
+
+def _traffic(receipts: Receipts, start: float, rate: float, seconds: float) -> float:
+    """Ordinary requests at ``rate`` a second; returns when they ended."""
+    count = round(rate * seconds)
+    for number in range(count):
+        at = start + number / rate
+        over(receipts, decided(f"{at:.4f}", at))
+    return start + seconds
+
+
+def test_under_fast_traffic_fewer_are_kept_so_that_they_last() -> None:
+    receipts = Receipts(100, reach=10.0)
+    now = _traffic(receipts, 0.0, rate=8.0, seconds=60.0)
+    assert receipts.share == 1.0
+    assert len(receipts.latest()) == 100
+
+    now = _traffic(receipts, now, rate=500.0, seconds=60.0)
+    kept = receipts.latest()
+    assert 0.005 < receipts.share < 0.1
+    assert now - kept[-1].decision.at > 3.0  # all of them would be 0.2 s
+    assert all(receipts.samples(one.decision.request.id) for one in kept[:20])
+
+    _traffic(receipts, now, rate=2.0, seconds=200.0)
+    assert receipts.share == 1.0
+
+
+def test_the_share_never_exceeds_the_sample_and_reach_0_leaves_it_alone() -> None:
+    scarce = Receipts(10, sample=0.5, reach=10.0)
+    now = _traffic(scarce, 0.0, rate=200.0, seconds=5.0)
+    assert scarce.share < 0.5
+    _traffic(scarce, now, rate=1.0, seconds=300.0)
+    assert scarce.share == 0.5
+    fixed = Receipts(10, sample=0.5, reach=0.0)
+    _traffic(fixed, 0.0, rate=200.0, seconds=5.0)
+    assert fixed.share == 0.5
+    assert len(fixed.latest()) == 10
+
+
+def test_failures_are_kept_whatever_the_traffic() -> None:
+    receipts = Receipts(10, reach=10.0)
+    now = _traffic(receipts, 0.0, rate=500.0, seconds=5.0)
+    lost = decided("lost", now)
+    receipts.routed(lost, now)
+    failed(lost)
+    receipts.observe(lost)
+    _traffic(receipts, now, rate=500.0, seconds=5.0)
+    assert receipts.find("lost")
 
 
 def test_requests_that_are_never_reported_over_are_bounded(
