@@ -91,11 +91,14 @@ def build(extensions: list[Extension], flags: tuple[str, ...]) -> None:
         extension.extra_compile_args = arguments
 
 
-def train() -> None:
-    """Have the counting build work; what it counts is written beside its objects."""
+def train() -> bool:
+    """Have the counting build work; what it counts is written beside its objects.
+
+    False when it could not, as where no server may be started; it said why.
+    """
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-m", "bench.overhead.training"]
-    subprocess.run(command, check=True, env=environment)
+    return subprocess.run(command, check=False, env=environment).returncode == 0
 
 
 def main() -> None:
@@ -110,10 +113,10 @@ def main() -> None:
     extensions = mypycify(hot_modules(), opt_level="2")
     if guided:
         build(extensions, (*PLAIN, *COUNTING))
-        train()
-        build(extensions, (*PLAIN, *GUIDED, *QUIET))
-    else:
-        build(extensions, PLAIN)
+        guided = train()
+        if not guided:
+            sys.stderr.write("compile.py: the training failed, so the build is not guided by it\n")
+    build(extensions, (*PLAIN, *GUIDED, *QUIET) if guided else PLAIN)
     for left in (OBJECTS, "build"):
         shutil.rmtree(left, ignore_errors=True)
     Path(".done").write_text("guided\n" if guided else "once\n")
