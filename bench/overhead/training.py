@@ -16,7 +16,7 @@ _SHARES = {
     "streams-100": 1.0,
     "long-220k-c20": 0.2,
 }
-"""Of the scenarios' full numbers of requests: 10,000 requests in some 15 seconds."""
+"""Of the scenarios' full numbers of requests: 7,700 in some 15 seconds."""
 _SERVERS = 4
 
 

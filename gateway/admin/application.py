@@ -206,12 +206,13 @@ class _Pages:
         receipts = next((one for _, router in self._brains if (one := router.receipts)), None)
         if receipts is None:
             return "receipts are not kept"
-        share = "" if receipts.share >= 1.0 else f"{receipts.share:.3g} of all, chosen by id: "
+        sample = receipts.sample
+        share = "" if sample.share >= 1.0 else f"{sample.share:.3g} of all, chosen by id: "
         kept = (
             f"kept are {share}the latest {receipts.capacity:,} that ended, "
             "and as many that failed, were retried or surprised"
         )
-        if not receipts.samples(request_id):
+        if not sample.has(request_id):
             kept += "; this id is not among the chosen"
         latest = self._latest()
         if latest:

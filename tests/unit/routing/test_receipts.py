@@ -88,10 +88,10 @@ def test_a_client_that_gave_up_waiting_is_a_surprise_if_it_waited_too_long() -> 
 def test_sampling_goes_by_the_id_alone() -> None:
     names = [f"request-{number}" for number in range(4_000)]
     one, other = Receipts(1, sample=0.25), Receipts(9, sample=0.25)
-    chosen = [name for name in names if one.samples(name)]
-    assert chosen == [name for name in names if other.samples(name)]
+    chosen = [name for name in names if one.sample.has(name)]
+    assert chosen == [name for name in names if other.sample.has(name)]
     assert 0.2 < len(chosen) / len(names) < 0.3
-    assert set(chosen) <= {name for name in names if Receipts(1, sample=0.5).samples(name)}
+    assert set(chosen) <= {name for name in names if Receipts(1, sample=0.5).sample.has(name)}
     kept = Receipts(4_000, sample=0.25)
     for number, name in enumerate(names[:200]):
         over(kept, decided(name, float(number)))
@@ -110,28 +110,28 @@ def _traffic(receipts: Receipts, start: float, rate: float, seconds: float) -> f
 def test_under_fast_traffic_fewer_are_kept_so_that_they_last() -> None:
     receipts = Receipts(100, reach=10.0)
     now = _traffic(receipts, 0.0, rate=8.0, seconds=60.0)
-    assert receipts.share == 1.0
+    assert receipts.sample.share == 1.0
     assert len(receipts.latest()) == 100
 
     now = _traffic(receipts, now, rate=500.0, seconds=60.0)
     kept = receipts.latest()
-    assert 0.005 < receipts.share < 0.1
+    assert 0.005 < receipts.sample.share < 0.1
     assert now - kept[-1].decision.at > 3.0  # all of them would be 0.2 s
-    assert all(receipts.samples(one.decision.request.id) for one in kept[:20])
+    assert all(receipts.sample.has(one.decision.request.id) for one in kept[:20])
 
     _traffic(receipts, now, rate=2.0, seconds=200.0)
-    assert receipts.share == 1.0
+    assert receipts.sample.share == 1.0
 
 
 def test_the_share_never_exceeds_the_sample_and_reach_0_leaves_it_alone() -> None:
     scarce = Receipts(10, sample=0.5, reach=10.0)
     now = _traffic(scarce, 0.0, rate=200.0, seconds=5.0)
-    assert scarce.share < 0.5
+    assert scarce.sample.share < 0.5
     _traffic(scarce, now, rate=1.0, seconds=300.0)
-    assert scarce.share == 0.5
+    assert scarce.sample.share == 0.5
     fixed = Receipts(10, sample=0.5, reach=0.0)
     _traffic(fixed, 0.0, rate=200.0, seconds=5.0)
-    assert fixed.share == 0.5
+    assert fixed.sample.share == 0.5
     assert len(fixed.latest()) == 10
 
 
